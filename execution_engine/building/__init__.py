@@ -1,0 +1,1 @@
+"""What a job needs before it can run: its directory, its command line, its job script."""

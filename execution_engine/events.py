@@ -1,0 +1,95 @@
+"""Named events: what happened, with its facts.  Code emits them; `logger.py` alone knows their wording and level.
+
+An event is a flat record that JSON can hold: `event` (its name, such as `job.transition`), `at` (seconds since the epoch),
+`process` (the title of the process) and `pid`, and the facts that the emitter gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+Sink = Callable[[Record], None]
+
+_MAX_DATAGRAM = 100_000
+_SEND_TIMEOUT = 2.0
+
+
+class _Channel:
+    """Where this process' events go, and the name under which it sends them."""
+
+    def __init__(self) -> None:
+        self.sink: Sink = discard
+        self.process = "execd"
+
+
+def discard(_record: Record) -> None:
+    """The sink of a process that nobody listens to (a library user, a test)."""
+
+
+_channel = _Channel()
+
+
+def send_to(sink: Sink, *, process: str) -> None:
+    """From now on this process' events go to `sink`, marked with the process' name."""
+    _channel.sink, _channel.process = sink, process
+
+
+def emit(event: str, /, **facts: Any) -> None:
+    """Tells that `event` happened.  `facts` are values that JSON can hold; others are stored as their text."""
+    _channel.sink({"event": event, "at": time.time(), "process": _channel.process, "pid": os.getpid(), **facts})
+
+
+class SocketSink:
+    """Sends each event as one JSON datagram to the master's log socket; never blocks for long, never raises.
+
+    An event that could not be sent is counted, and the count is sent with the next one that can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._socket: socket.socket | None = None
+        self._lost = 0
+
+    def __call__(self, record: Record) -> None:
+        if self._lost:
+            record = {**record, "lost_before": self._lost}
+        try:
+            self._connected().send(_encode(record))
+        except OSError:
+            self.close()
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def close(self) -> None:
+        """Ends the connection; the next event makes a new one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            connection.settimeout(_SEND_TIMEOUT)
+            connection.connect(self._path)
+            self._socket = connection
+        return self._socket
+
+
+def _encode(record: Record) -> bytes:
+    encoded = json.dumps(record, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    if len(encoded) <= _MAX_DATAGRAM:
+        return encoded
+    short = {key: value[:1000] if isinstance(value, str) else value for key, value in record.items()}
+    short["truncated"] = True
+    encoded = json.dumps(short, default=str).encode()
+    if len(encoded) <= _MAX_DATAGRAM:
+        return encoded
+    return json.dumps({key: record[key] for key in ("event", "at", "process", "pid")} | {"truncated": True}).encode()

@@ -1,0 +1,1 @@
+"""Which execution system takes a job: rules, routes and the dispatcher."""

@@ -1,0 +1,1 @@
+"""What a job is: its document, its status, how it ended."""

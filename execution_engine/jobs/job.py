@@ -1,0 +1,337 @@
+"""The job document as the engine sees it: a frozen, validated value.  The name of every field is here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from execution_engine.errors import InvalidJob
+from execution_engine.jobs.status import Status
+from execution_engine.quantities import parse_duration, parse_size
+
+SCHEMA_VERSION = 1
+
+NOT_YET = ("service", "parameters", "key", "after", "after_policy", "array", "retry")
+"""Fields of the document that this version does not serve.  A job with one is refused: to ignore it would run it wrongly."""
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+
+
+def _whole_number(value: Any) -> Any:
+    """Drivers of some languages store every number as a double: 2.0 is 2, but True, "2" and 2.5 are not numbers of things."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise ValueError("expected a whole number")
+    return int(value)
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("expected a string")
+    return value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+def _quantity(parse: Any) -> Any:
+    def validate(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError("expected a number or a string such as 512M or 1h30m")
+        return parse(value)
+
+    return validate
+
+
+def _aware(moment: datetime) -> datetime:
+    """Databases give dates in UTC, some drivers without saying so."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _date(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        raise ValueError("expected a date")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+SafeText = Annotated[str, BeforeValidator(_text), AfterValidator(_no_nul)]
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Size = Annotated[int, BeforeValidator(_quantity(parse_size))]
+Duration = Annotated[float, BeforeValidator(_quantity(parse_duration))]
+Date = Annotated[datetime, BeforeValidator(_date), AfterValidator(_aware)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Resources(BaseModel):
+    """What a job asks of its execution system, and is held to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cores: Annotated[WholeNumber, Field(ge=1)] = Field(1, description="processor cores; on Local, slots")
+    memory: Size = Field(0, description="bytes for all processes together; 0: not limited")
+    walltime: Duration = Field(0.0, description="seconds of real time from the start; 0: not limited")
+    gpus: Annotated[WholeNumber, Field(ge=0)] = Field(0, description="graphics processors")
+    native: SafeText = Field("", description="options in the execution system's own words")
+
+
+class Source(BaseModel):
+    """An input that is fetched instead of given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: SafeText = Field(description="an absolute path that the administrator allows, or a URL")
+
+
+class Lease(_Value):
+    """Who works on the job.  A write of an actor counts only while its token is the document's."""
+
+    owner: str | None = Field(None, description="boot id of the engine and name of the actor; null: nobody")
+    token: int = Field(0, description="grows with every claim (fencing)")
+    until: Date | None = Field(None, description="when the claim ends unless it is renewed")
+    crashes: int = Field(0, description="actors that died while they held this job, in a row")
+    crash: str = Field("", description="how the last of them died")
+
+
+class Asked(_Value):
+    """A rule that was asked, and its answer."""
+
+    route: str
+    rule: str
+    answer: bool
+    error: str | None = None
+
+
+class Execution(_Value):
+    """Where the job runs, and why there."""
+
+    route: str | None = Field(None, description="the name of the route that took it")
+    system: str | None = Field(None, description="the name of the execution system")
+    lane: str | None = Field(None, description="the queue of work it belongs to: the system, and its host if it is bound to one")
+    host: str | None = Field(None, description="the host of the engine that built it")
+    name: str | None = Field(None, description="its name in the system, unique for job and attempt")
+    job_no: str | None = Field(None, description="the native id that the system gave")
+    why: tuple[Asked, ...] = Field((), description="the rules that were asked, in order, and their answers")
+
+
+class Times(_Value):
+    """When what happened, in UTC."""
+
+    created: Date | None = None
+    built: Date | None = None
+    submitted: Date | None = None
+    started: Date | None = None
+    ended: Date | None = None
+    notified: Date | None = None
+
+
+class Exit(_Value):
+    """How the command ended."""
+
+    code: int | None = Field(None, description="exit status as a shell gives it; null if none is known")
+    signal: str | None = Field(None, description="name of the signal that ended it, for example SIGTERM")
+    reason: str | None = Field(None, description="one word for what ended the job; see the list of reasons")
+
+
+class Usage(_Value):
+    """What the job used."""
+
+    wall: float | None = Field(None, description="seconds of real time")
+    cpu: float | None = Field(None, description="seconds of processor time, children included")
+    memory: int | None = Field(None, description="bytes, peak resident size")
+    host: str | None = Field(None, description="where it ran")
+
+
+class Result(_Value):
+    """A file that one of the job's `outputs` patterns matched."""
+
+    path: str
+    size: int
+
+
+class JobError(_Value):
+    """The first cause of a job's failure.  Later ones are appended to `details`."""
+
+    kind: str
+    message: str
+    details: Any = None
+
+
+class HistoryEntry(_Value):
+    """One transition."""
+
+    status: str
+    at: Date
+    by: str = ""
+    why: str = ""
+
+
+class Requested(_Value):
+    """A request that the engine took up or refused."""
+
+    what: str
+    at: Date
+    why: str = ""
+    sent: bool = Field(False, description="the system was told")
+
+
+class Delivery(_Value):
+    """How the owner's notification by one target went."""
+
+    at: Date | None = Field(None, description="when it was delivered")
+    attempts: int = 0
+    error: str | None = None
+
+
+Inputs = dict[SafeText, str | bytes | Source]
+Command = tuple[SafeText, ...] | SafeText
+
+
+class Job(_Value):
+    """A job.  `from_document` is the one door in."""
+
+    id: Any = Field(alias="_id", description="any value; by default the driver's ObjectId")
+    status: Status = Field(description="`init` (a draft) or `to be built` (run it); then the engine's")
+
+    command: Command = Field(
+        description="a list of strings is an argument vector, run as it is, no shell; a string is a POSIX shell script"
+    )
+    name: SafeText = Field("", description="for people; need not be unique")
+    project: SafeText = Field("default", description="for routing, directories, notification")
+    owner: SafeText = Field("default", description="for routing, notification")
+    inputs: Inputs = Field(
+        default_factory=dict, description="file name → content, or `{source: path or URL}`; placed in the job's directory"
+    )
+    outputs: tuple[SafeText, ...] = Field((), description="glob patterns of the results to record at the end")
+    env: dict[SafeText, SafeText] = Field(default_factory=dict, description="added to the job's environment")
+    resources: Resources = Field(default_factory=Resources, description="asked of the execution system, enforced by it")
+    priority: WholeNumber = Field(0, description="higher first")
+    not_before: Date | None = Field(None, description="do not start earlier")
+    notify: bool | tuple[SafeText, ...] = Field(
+        True, description="who is told at the end: false nobody, true the configuration's targets, or a list of targets"
+    )
+    tags: tuple[SafeText, ...] = Field((), description="for search and routing")
+    request: Any = Field(None, description="what is asked of the engine: kill, hold, release, suspend or resume")
+
+    schema_version: int | None = Field(None, alias="schema", description="version of this document; set by the engine")
+    dir: str | None = Field(None, description="the job's directory (absolute)")
+    lease: Lease = Field(default_factory=Lease, description="who works on the job")
+    due_at: Date | None = Field(None, description="when the engine looks at it next; null: now, or never if it ended")
+    attempt: int = Field(1, description="number of this attempt")
+    execution: Execution = Field(default_factory=Execution, description="where it runs, and why there")
+    times: Times = Field(default_factory=Times, description="when what happened, in UTC")
+    exit: Exit | None = Field(None, description="how the command ended")
+    usage: Usage | None = Field(None, description="what it used")
+    results: tuple[Result, ...] = Field((), description="what `outputs` matched")
+    error: JobError | None = Field(None, description="the first cause of a failure")
+    requested: Requested | None = Field(None, description="the request that the engine is carrying out, or did last")
+    refused: Requested | None = Field(None, description="the last request that made no sense, and why")
+    history: tuple[HistoryEntry, ...] = Field((), description="the transitions; the first and the latest are kept")
+    notified: dict[str, Delivery] = Field(default_factory=dict, description="per target: when, or how often it failed and why")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_not_served(cls, document: Any) -> Any:
+        for field in NOT_YET:
+            if isinstance(document, dict) and document.get(field) is not None:
+                raise ValueError(f"{field}: not served by this version of execd; remove it")
+        return document
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        """The job that a document describes.  Raises InvalidJob, which names each bad field."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise InvalidJob(_problems(error)) from None
+
+    @property
+    def text_id(self) -> str:
+        """The id for people: on the command line, in the log, in messages."""
+        return str(self.id)
+
+    @property
+    def safe_id(self) -> str:
+        """The id as a file name or a name in a DRM: unique, short, of safe characters."""
+        return safe_id(self.id)
+
+    @property
+    def directory_name(self) -> str:
+        """The project as a directory name."""
+        return safe_name(self.project)
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return self.name or self.text_id
+
+
+def safe_id(job_id: Any) -> str:
+    """A file name for an id: the id itself where it is harmless, else a digest of its type and value."""
+    text = str(job_id)
+    if type(job_id).__name__ == "ObjectId":
+        return text
+    if isinstance(job_id, str) and _SAFE_ID.fullmatch(text) and not re.fullmatch(r"[0-9a-f]{24}", text):
+        return text
+    return "x" + hashlib.sha256(f"{type(job_id).__name__}:{text}".encode("utf-8", "surrogateescape")).hexdigest()[:23]
+
+
+def safe_name(text: str) -> str:
+    """A directory name for a text of people: itself where it is harmless, else its harmless part and a digest."""
+    if _SAFE_ID.fullmatch(text):
+        return text
+    harmless = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")[:24]
+    return f"{harmless or 'project'}.{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """A line for each bad field: where, what is wrong, what was found."""
+    lines: dict[str, str] = {}
+    for entry in error.errors(include_url=False, include_context=False):
+        location = _location(entry["loc"])
+        message = _EXPECTED.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
+        if not location or location == "_id":
+            lines.setdefault(message, message)
+        elif entry["type"] == "missing":
+            lines.setdefault(location, f"{location}: missing")
+        else:
+            found = repr(entry["input"])
+            found = found if len(found) <= 80 else found[:77] + "..."
+            text = f"{location}: {message}, found {found}"
+            lines[location] = f"{lines[location]}, or {message}" if location in lines else text
+    return list(lines.values())
+
+
+_EXPECTED = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected a document",
+    "string_type": "expected a string",
+    "bytes_type": "expected bytes",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "model_type": "expected a document",
+    "extra_forbidden": "no such field",
+}
+_UNION_BRANCH = re.compile(r"(function-|tuple\[|Source$|str$|bytes$|bool$|dict\[|constrained)")
+
+
+def _location(path: tuple[int | str, ...]) -> str:
+    """`resources.memory`, `inputs.a.txt`; without the names that pydantic gives to the branches of a union."""
+    return ".".join(str(part) for part in path if not (isinstance(part, str) and _UNION_BRANCH.match(part)))

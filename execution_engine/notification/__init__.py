@@ -1,0 +1,1 @@
+"""Telling the owner that a job ended."""

@@ -1,0 +1,1 @@
+"""All access to the database: one interface, `JobStore`, and its implementations."""

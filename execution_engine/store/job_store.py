@@ -1,0 +1,214 @@
+"""The interface to the database.  Nothing outside `store/` knows which implementation it talks to.
+
+Every method does its work in as few round trips as the database allows, whatever the number of jobs, and at a cost that does not
+depend on how many jobs have ended.  Every write is conditional and safe to repeat.  Any method raises StoreUnavailable when
+the database cannot be reached (the operation may or may not have happened) and StoreError when the database refuses.
+
+How a claim works.  To claim a job is to take a lease on it: `lease.owner`, `lease.token` one higher than before, `lease.until`, and
+`due_at` set to the same moment as `lease.until`, so that a claimed job is not due, and is due again when the lease runs
+out.  There is no other lock.  A job is due when `due_at` is null (and its status waits for an actor) or not in the future.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from execution_engine.jobs.job import Job, Lease
+from execution_engine.jobs.status import Status
+
+Document = dict[str, Any]
+
+
+class Work(StrEnum):
+    """The kinds of work that a job can wait for; each has its actor."""
+
+    BUILDING = "building"
+    SUBMIT = "submit"
+    REQUEST = "request"
+    NOTIFICATION = "notification"
+
+
+CLAIMS: dict[Work, dict[Status, Status]] = {
+    Work.BUILDING: {Status.TO_BE_BUILT: Status.BUILDING, Status.BUILDING: Status.BUILDING},
+    Work.SUBMIT: {Status.TO_BE_SUBMITTED: Status.SUBMITTING, Status.SUBMITTING: Status.SUBMITTING},
+}
+"""For building and submit: which statuses a claim takes, and which status it gives.  The second of each is the case of an actor that
+died: the job keeps its status, and is due because the lease ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which work is claimed.  `lane` is the job's `execution.lane`; None where the work belongs to no system.
+
+    - BUILDING (lane None): status `to be built` with `due_at` null or not in the future (and `not_before`, an app's field, not in the
+      future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in the future.
+    - SUBMIT (a lane): the same with `to be submitted` and `submitting`.
+    - REQUEST (a lane, or None for jobs without one): `request` is a string, the status is not `init`, and nobody holds the job:
+      `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
+    - NOTIFICATION (lane None): a final status, with `due_at` not in the future.
+    """
+
+    work: Work
+    lane: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenJob:
+    """A claimed document that does not describe a job.  It can only end in `error`."""
+
+    id: Any
+    status: Status
+    lease: Lease
+    problems: tuple[str, ...]
+    document: Document = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job with a lease, and the status that it had before the claim."""
+
+    job: Job | BrokenJob
+    was: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one job.
+
+    The condition: the document still has `job.status` and `job.lease.token`.  When `status` differs from `job.status` it is a
+    transition: it must be in the table of `jobs/status.py`, and the same write appends to `history` (status, time, by, why).
+    `fields` are dotted names of engine fields and their new values (documents, lists, dates, strings, numbers; a None
+    value stores null).  The lease ends with the change (`lease.owner` and `until` null, `crashes` 0; the token stays) unless
+    `keep_lease`, which leaves the lease and `due_at` alone.  `due_at` becomes the one given.  `answered` removes `request` if it still is
+    that very request.
+    """
+
+    job: Job | BrokenJob
+    status: Status
+    why: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    due_at: datetime | None = None
+    keep_lease: bool = False
+    answered: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What `find` selects; every given condition must hold."""
+
+    statuses: Collection[Status] = ()
+    owner: str | None = None
+    project: str | None = None
+    system: str | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    """created at or after"""
+
+
+class JobStore(ABC):
+    """A database of jobs.  The constructor touches nothing; `boot` connects, after any fork; one store per process and thread."""
+
+    @abstractmethod
+    def boot(self) -> None:
+        """Connects and makes the indexes that are missing.  Harmless when repeated."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the connection.  Harmless when repeated."""
+
+    def __enter__(self) -> JobStore:
+        self.boot()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- the app's side
+
+    @abstractmethod
+    def insert(self, documents: Sequence[Document]) -> list[Any]:
+        """Stores new documents as they are, and returns their ids in order (an id is made where there is none).
+
+        Raises StoreError when an id is there already; none of the documents is stored then.
+        """
+
+    @abstractmethod
+    def request(self, ids: Collection[Any], what: str) -> list[Any]:
+        """Sets `request` on these jobs, unless their status is final; returns the ids of the jobs that have it now."""
+
+    # --- the engine's side
+
+    @abstractmethod
+    def due(self, queries: Iterable[Query], now: datetime) -> set[Query]:
+        """Those of the queries for which a claim would find at least one job."""
+
+    @abstractmethod
+    def claim(self, query: Query, owner: str, limit: int, now: datetime, until: datetime) -> list[Claimed]:
+        """Takes a lease on up to `limit` jobs, each of which no other claim gets.
+
+        By priority (higher first), then age (`times.created`, for jobs not built yet the id's order of insertion).  The
+        transition to `building` or `submitting` and its history entry are part of the claim.  A job whose `lease.crashes` is not 0 is
+        claimed alone, so that the next crash can be blamed on it.  A document that breaks the claim's own
+        write (engine fields of a wrong type) ends in `error`, kind `invalid job`, and does not keep the others from being claimed.
+        """
+
+    @abstractmethod
+    def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
+        """Takes a lease on this very job in whatever status, if nobody holds it (`lease.until` null or past); else None."""
+
+    @abstractmethod
+    def renew(self, owner: str, until: datetime) -> int:
+        """Moves the end of all leases of this owner (and their `due_at`); returns how many there are."""
+
+    @abstractmethod
+    def release(self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None) -> list[Job | BrokenJob]:
+        """Ends all leases of this owner and makes the jobs due at `retry_at` (default: now); statuses stay.
+
+        `owner` may end in `*`: all owners that begin so.  With `crash` (how the actor died) each job's `lease.crashes` grows by one
+        and `lease.crash` is set.  A job on a system or in a final status gets its `due_at` back as null, unless it waits for notification.
+        Returns the jobs as they are now.
+        """
+
+    @abstractmethod
+    def apply(self, changes: Sequence[Change], by: str, now: datetime) -> set[str]:
+        """Makes the changes, each if its condition holds; the one method that makes transitions.
+
+        Returns the `text_id`s of the jobs whose condition did not hold: the caller has lost them and must stop touching
+        them.  A transition that the table forbids raises ValueError before anything is written.
+        """
+
+    @abstractmethod
+    def on_system(self, lane: str) -> list[Job]:
+        """All jobs of this lane that the system has or may have: a status of ON_SYSTEM, or `submitting`."""
+
+    # --- asking
+
+    @abstractmethod
+    def get(self, job_id: Any) -> Document | None:
+        """One document, whole, or None."""
+
+    @abstractmethod
+    def resolve(self, text: str) -> Any:
+        """The id whose text is, or unambiguously begins with, `text`.  Raises NoSuchJob otherwise, and says which it could be."""
+
+    @abstractmethod
+    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
+        """The documents selected, the newest first; 0: all."""
+
+    @abstractmethod
+    def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
+        """The status of each of these jobs that exists (for waiting on many)."""
+
+    @abstractmethod
+    def count(self) -> dict[str, int]:
+        """How many jobs have each status."""
+
+    @abstractmethod
+    def ping(self) -> str:
+        """Asks the database for a sign of life; returns what it is (name and version), for `check` and `status`."""
+

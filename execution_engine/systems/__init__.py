@@ -1,0 +1,1 @@
+"""The execution systems: where jobs run."""

@@ -1,0 +1,219 @@
+"""What an execution system is, and how one is registered.
+
+    from execution_engine.systems import execution_systems
+
+    @execution_systems.register
+    class MySystem(execution_systems.ExecutionSystem):
+        def run(self, job): ...          # start it, return the native id
+        def get_status(self, job): ...   # -> Status
+        def kill(self, job): ...
+
+A system lives in an actor process: `boot` is called once there before anything else, `close` at its end.  Every method may be called again
+for the same job after a crash.  The engine reads the job script's exit record itself; a system tells only what it knows beyond that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError
+from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
+from execution_engine.jobs.job import Job, Usage
+from execution_engine.jobs.status import Status
+
+__all__ = [
+    "Account",
+    "Context",
+    "ExecutionSystem",
+    "ExecutionSystemError",
+    "Health",
+    "NotSupported",
+    "Options",
+    "Started",
+    "Status",
+    "register",
+    "registered",
+]
+
+
+class Options(BaseModel):
+    """The keys that a system's entry in the configuration may have beside `class`.  A system with more declares a subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the engine tells a system about its surroundings."""
+
+    name: str
+    """the system's name in the configuration"""
+    run_dir: Path
+    """for sockets and the like; only the daemon's user can open it"""
+    environment: dict[str, str] = field(default_factory=dict)
+    """what of the engine's own environment a job may see"""
+    kill_delay: float = 10.0
+    """seconds between asking a job's processes to end and ending them"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that a system took.  `status`: what it is now, where the system knows it (Local starts at once)."""
+
+    native_id: str
+    status: Status = Status.SUBMITTED
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a system knows about how a job ended, beside the exit record.  None: it does not know."""
+
+    reason: str | None = None
+    """walltime, memory, killed, node lost, never started: what ended the job, when the system did it or saw it"""
+    code: int | None = None
+    """the exit status of the job script, 128 + n for signal n"""
+    usage: Usage | None = None
+    message: str = ""
+    """the system's own words"""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a system answers."""
+
+    ok: bool
+    message: str = ""
+
+
+class ExecutionSystem(ABC):
+    """A place where jobs run.  `run`, `get_status` and `kill` are all that must be implemented.
+
+    Errors: raise ExecutionSystemError(transient=True) when the system is down or busy: the engine tries again later, the job keeps
+    its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.  Any other
+    exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as "unknown": the engine
+    calls `find` before it submits again.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    host_bound: ClassVar[bool] = False
+    """True: a job that was built by an engine on one host can be run by that engine only."""
+
+    def __init__(self, context: Context, options: Any) -> None:
+        """Keeps its arguments and touches nothing else; `options` is an instance of the class' `Options`."""
+        self.context = context
+        self.options = options
+
+    # --- life in the actor process
+
+    def boot(self) -> None:
+        """Called once in the process that will use it (open a session here).  May raise ExecutionSystemError."""
+
+    def close(self) -> None:
+        """Called at the end of that process, also after an error."""
+
+    # --- what every system has
+
+    @abstractmethod
+    def run(self, job: Job) -> str | Started:
+        """Starts the job script (`script(job)`), which does all the rest, and returns the native id, never an empty one."""
+
+    @abstractmethod
+    def get_status(self, job: Job) -> Status:
+        """What the job is now: one of ON_SYSTEM or FINAL.  A final one means "the system has it no longer"; the exit
+        record decides how it ended.  Raise ExecutionSystemError(transient=True) when the system cannot be asked; return UNKNOWN when it was
+        asked and does not know this job.
+        """
+
+    @abstractmethod
+    def kill(self, job: Job) -> None:
+        """Asks that the job be ended with all of its processes; returns at once.  A job that is gone already is not an error.
+        The engine takes the kill as done when `get_status` says that the job is no longer there.
+        """
+
+    # --- what a system that can do better overrides
+
+    def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Started | Exception]]:
+        """Starts these jobs, and yields each with its outcome as soon as that is known."""
+        for job in jobs:
+            try:
+                yield job, self.run(job)
+            except Exception as error:  # noqa: BLE001 - the caller sorts the outcomes
+                yield job, error
+
+    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
+        """The status of each job by its `text_id`; a job that is left out was not asked about.  One query for all, if possible."""
+        return {job.text_id: self.get_status(job) for job in jobs}
+
+    def find(self, job: Job) -> str | None:
+        """The native id under which the system knows `job.execution.name`, or None when it certainly does not have it.
+
+        Called after a crash between the submission and the storing of its id.  A system that cannot look keeps this default: the job is
+        submitted again, and the start marker in the job's directory keeps its command from running twice.
+        """
+        del job
+        return None
+
+    def account(self, job: Job, record: ExitRecord | None) -> Account | None:
+        """What the system knows about the end of a job that it has no longer.  `record`: what the job script left."""
+        del job, record
+        return None
+
+    def hold(self, job: Job) -> None:
+        """Keeps a job that the system has queued from starting."""
+        raise NotSupported(f"{self.context.name} cannot hold {job.label}: it has no queue of its own")
+
+    def release(self, job: Job) -> None:
+        """Takes back `hold`."""
+        raise NotSupported(f"{self.context.name} cannot release {job.label}: it has no queue of its own")
+
+    def suspend(self, job: Job) -> None:
+        """Stops all processes of a running job where they are."""
+        raise NotSupported(f"{self.context.name} cannot suspend {job.label}")
+
+    def resume(self, job: Job) -> None:
+        """Lets the processes of a suspended job go on."""
+        raise NotSupported(f"{self.context.name} cannot resume {job.label}")
+
+    def slots(self) -> int | None:
+        """How many cores the jobs here may use together; None: the system queues by itself and takes any number."""
+        return None
+
+    def probe(self) -> Health:
+        """Whether the system answers; must be quick and must not raise."""
+        return Health(ok=True)
+
+
+def script(job: Job) -> Path:
+    """The absolute path of the job script: the only thing that a system has to run, without arguments."""
+    if job.dir is None:
+        raise ExecutionSystemError(f"job {job.text_id} has no directory yet")
+    return Path(job.dir) / JOB_SCRIPT
+
+
+_REGISTRY: dict[str, type[ExecutionSystem]] = {}
+_S = TypeVar("_S", bound=type[ExecutionSystem])
+
+
+def register(cls: _S) -> _S:
+    """Makes a class known under its name, for `class:` in the configuration.  Checks what it must have."""
+    if not (isinstance(cls, type) and issubclass(cls, ExecutionSystem)):
+        raise PluginError(f"{cls!r} is not a subclass of ExecutionSystem")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise PluginError(f"execution system {cls.__name__} lacks {', '.join(missing)}")
+    known = _REGISTRY.get(cls.__name__)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise PluginError(f"two execution systems are called {cls.__name__}: in {known.__module__} and {cls.__module__}")
+    _REGISTRY[cls.__name__] = cls
+    return cls
+
+
+def registered() -> dict[str, type[ExecutionSystem]]:
+    """All known execution systems by name."""
+    return dict(_REGISTRY)
