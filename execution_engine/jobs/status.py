@@ -58,9 +58,7 @@ class Status(StrEnum):
 FINAL = frozenset({Status.FINISHED, Status.ERROR, Status.KILLED})
 """A sink: nothing changes the status of a job that has one of these."""
 
-ON_SYSTEM = frozenset(
-    {Status.SUBMITTED, Status.PENDING, Status.RUNNING, Status.HOLD, Status.SUSPENDED, Status.UNKNOWN}
-)
+ON_SYSTEM = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING, Status.HOLD, Status.SUSPENDED, Status.UNKNOWN})
 """An execution system has the job (a job in `hold` only if it has a native id)."""
 
 _S = Status

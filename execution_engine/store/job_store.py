@@ -166,7 +166,9 @@ class JobStore(ABC):
         """Moves the end of all leases of this owner (and their `due_at`); returns how many there are."""
 
     @abstractmethod
-    def release(self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None) -> list[Job | BrokenJob]:
+    def release(
+        self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None
+    ) -> list[Job | BrokenJob]:
         """Ends all leases of this owner and makes the jobs due at `retry_at` (default: now); statuses stay.
 
         `owner` may end in `*`: all owners that begin so.  With `crash` (how the actor died) each job's `lease.crashes` grows by one
@@ -211,4 +213,3 @@ class JobStore(ABC):
     @abstractmethod
     def ping(self) -> str:
         """Asks the database for a sign of life; returns what it is (name and version), for `check` and `status`."""
-
