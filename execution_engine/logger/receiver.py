@@ -1,0 +1,110 @@
+"""Receives the events of the other processes over a unix datagram socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from execution_engine.errors import DaemonError
+from execution_engine.events import Record
+from execution_engine.logger.logger import Logger
+
+_BUFFER = 1 << 17
+_MOST_AT_ONCE = 1000
+_CREDENTIALS = struct.Struct("3i")
+_SHOWN = 200
+
+
+class LogReceiver:
+    """The log socket of an engine: only its own user (and root) can open it, and the kernel vouches for who sent what.
+
+    The kernel queues some hundred datagrams (net.unix.max_dgram_qlen); a sender that finds the queue full waits shortly, and
+    counts what it could not send.
+    """
+
+    def __init__(self, socket_path: Path, log: Logger) -> None:
+        self._path = socket_path
+        self._log = log
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Binds the socket, mode 0600 whatever the umask; a socket that a dead engine left there is replaced.
+
+        Raises DaemonError when that is not possible.
+        """
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            if self._path.exists() and stat.S_ISSOCK(self._path.lstat().st_mode):
+                self._path.unlink()
+            umask = os.umask(0o177)
+            try:
+                receiver.bind(str(self._path))
+            finally:
+                os.umask(umask)
+        except OSError as error:
+            receiver.close()
+            raise DaemonError(f"the log socket {self._path} cannot be made: {error}; see run_dir in the configuration") from None
+        self._socket = receiver
+
+    def close(self) -> None:
+        """Closes and removes the socket.  Harmless when repeated."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            self._path.unlink(missing_ok=True)
+
+    def fileno(self) -> int:
+        """For `selectors`: readable when events wait."""
+        return self._opened().fileno()
+
+    def receive(self) -> int:
+        """Hands the waiting events to the logger, without waiting for more, and returns how many there were.
+
+        At most 1,000 at once, so that a flood leaves the caller's loop some time.
+        """
+        for count in range(_MOST_AT_ONCE):
+            try:
+                data, ancillary, flags, _ = self._opened().recvmsg(_BUFFER, socket.CMSG_SPACE(_CREDENTIALS.size))
+            except BlockingIOError:
+                return count
+            self._log.handle(_record(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)))
+        return _MOST_AT_ONCE
+
+    def _opened(self) -> socket.socket:
+        if self._socket is None:
+            raise DaemonError("the log socket is not open")
+        return self._socket
+
+
+def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            uid: int = _CREDENTIALS.unpack(data)[1]
+            return uid
+    return None
+
+
+def _record(data: bytes, uid: int | None, *, truncated: bool) -> Record:
+    if uid not in (0, os.geteuid()):
+        return _unreadable(data, f"sent by user {uid}")
+    if truncated:
+        return _unreadable(data, "too long")
+    try:
+        record: Any = json.loads(data, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        return _unreadable(data, f"not JSON ({type(error).__name__})")
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        return _unreadable(data, "not an event")
+    return record
+
+
+def _unreadable(data: bytes, why: str) -> Record:
+    start = data[:_SHOWN].decode("utf-8", "backslashreplace")
+    return {"event": "log.unreadable", "at": time.time(), "process": "log", "pid": os.getpid(), "why": why, "start": start}

@@ -1,0 +1,148 @@
+"""What each event is called in the log, and how much it matters.
+
+In a wording `{fact}` is a fact of the event (`?` if the emitter gave none); a part in brackets is left out when one of its
+facts is missing.  Facts that the wording does not use follow as `name=value`, so that nothing an emitter says is lost.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from execution_engine.events import Record
+from execution_engine.quantities import format_duration
+
+
+class Level(IntEnum):
+    """How much a line matters; the names are those of the configuration."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class Wording(NamedTuple):
+    """How an event is told."""
+
+    level: Level
+    words: str
+    same: tuple[str, ...] = ()
+    """the facts by which two such events are the same, for collapsing; none: their whole wording"""
+
+
+_JOB = "job {job}[ ({label})]"
+
+TRANSITION = "job.transition"
+
+WORDINGS: dict[str, Wording] = {
+    "engine.started": Wording(Level.INFO, "execd[ {version}] starts[ as {engine}][ on {host}][ with {config}]"),
+    "engine.ready": Wording(Level.INFO, "takes jobs[; execution systems: {systems}]"),
+    "engine.stopping": Wording(Level.INFO, "stops[: {why}]"),
+    "engine.stopped": Wording(Level.INFO, "stopped[ after {uptime}]"),
+    "engine.reloaded": Wording(Level.INFO, "uses the new configuration[ of {config}]"),
+    "reload.refused": Wording(Level.ERROR, "keeps the old configuration, the new one is bad[: {error}][: {problems}]"),
+    "monitor.started": Wording(Level.INFO, "monitor {monitor} started"),
+    "monitor.died": Wording(Level.ERROR, "monitor[ {monitor}] died[: {how}][; starts again in {delay}]"),
+    "monitor.stopped": Wording(Level.INFO, "monitor[ {monitor}] stopped"),
+    "keeper.started": Wording(Level.DEBUG, "keeper[ {keeper}][ of {system}] started"),
+    "actor.started": Wording(Level.DEBUG, "actor {actor} started[ for {post}]"),
+    "actor.ended": Wording(Level.DEBUG, "actor {actor} ended[ for {post}]"),
+    "actor.failed": Wording(Level.ERROR, "actor {actor} failed by a fault of the engine: {error}"),
+    "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}][; its jobs are taken up again: {jobs}]"),
+    "actor.hung": Wording(
+        Level.ERROR, "actor {actor}[ for {post}] made no progress[ for {deadline}] and is killed[; its jobs: {jobs}]"
+    ),
+    TRANSITION: Wording(Level.INFO, _JOB + " {old} → {new}[ on {system}][ as {native}][: {why}]"),
+    "job.request": Wording(Level.INFO, _JOB + ": request to {what}[ refused: {refused}][: {why}]"),
+    "job.lost": Wording(Level.WARNING, _JOB + " belongs to another actor now[: {why}]; this one stops working on it"),
+    "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]"),
+    "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
+    "notification.failed": Wording(
+        Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"
+    ),
+    "results.unreadable": Wording(Level.WARNING, _JOB + ": its results cannot be read[ in {directory}]: {error}"),
+    "jobs.released": Wording(Level.INFO, "jobs of {owner} given back: {jobs}"),
+    "jobs.recovered": Wording(Level.INFO, "jobs of {owner} taken over: {jobs}"),
+    "rule.failed": Wording(
+        Level.ERROR,
+        "rule {rule}[ of route {route}] failed, which counts as no[; job {job}]: {error}",
+        same=("route", "rule", "error"),
+    ),
+    "system.error": Wording(
+        Level.ERROR,
+        "execution system {system} failed by a fault of its own[ in {method}][; job {job}]: {error}",
+        same=("system", "method", "error"),
+    ),
+    "outage.begun": Wording(Level.WARNING, "{what} does not answer: {error}"),
+    "outage": Wording(Level.WARNING, "{what} still does not answer[ after {after}][ ({attempts} failed attempts)]: {error}"),
+    "outage.ended": Wording(Level.WARNING, "{what} answers again[ after {after}][ ({attempts} failed attempts)]"),
+    "log.lost": Wording(Level.WARNING, "{lines} log lines[ of {of}] were lost[: {error}]"),
+    "log.unreadable": Wording(Level.WARNING, "a datagram that is not a log record was ignored[: {start}]", same=("why",)),
+    "log.terminal_gone": Wording(Level.INFO, "the terminal takes no more lines: {error}"),
+}  # fmt: skip
+
+_COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
+_SECONDS = frozenset({"after", "delay", "deadline", "uptime", "lasted"})
+_OPTIONAL_PART = re.compile(r"\[([^\[\]]*)\]")
+_FACT = re.compile(r"\{(\w+)\}")
+_MOST_LISTED = 5
+
+
+def level_of(record: Record) -> Level:
+    """How much this event matters."""
+    event = record.get("event")
+    if event == TRANSITION and record.get("new") == "error":
+        return Level.WARNING
+    if isinstance(event, str) and event in WORDINGS:
+        return WORDINGS[event].level
+    return Level.WARNING if record.get("error") or record.get("traceback") else Level.INFO
+
+
+def text_of(record: Record) -> str:
+    """The event in words: one line, in which whatever a terminal or a reader of lines could take for a command is escaped."""
+    facts = {
+        name: _text(name, value) for name, value in record.items() if name not in _COMMON and value not in (None, "", [], ())
+    }
+    if facts.get("label") == facts.get("job"):
+        facts.pop("label", None)
+    event = str(record.get("event"))
+    words = WORDINGS[event].words if event in WORDINGS else event
+    used = set(_FACT.findall(words))
+    text = _fill(_OPTIONAL_PART.sub(lambda part: _fill_or_drop(part[1], facts), words), facts)
+    rest = "".join(f" {name}={value}" for name, value in facts.items() if name not in used)
+    if record.get("repeated"):
+        rest += f" (repeated {record['repeated']} times in {_text('lasted', record.get('repeated_for'))})"
+    return escaped(text + rest)
+
+
+def identity(record: Record) -> tuple[str, ...]:
+    """What two events have in common that say the same again."""
+    event = str(record.get("event"))
+    same = WORDINGS[event].same if event in WORDINGS else ()
+    return (event, *(str(record.get(fact)) for fact in same)) if same else (event, text_of(record))
+
+
+def escaped(text: str) -> str:
+    """The text with newlines, control characters and invisible ones written as `\\n`, `\\x1b`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _fill(words: str, facts: dict[str, str]) -> str:
+    return _FACT.sub(lambda fact: facts.get(fact[1], "?"), words)
+
+
+def _fill_or_drop(words: str, facts: dict[str, str]) -> str:
+    return _fill(words, facts) if all(fact in facts for fact in _FACT.findall(words)) else ""
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        listed = ", ".join(str(item) for item in value[:_MOST_LISTED])
+        return listed if len(value) <= _MOST_LISTED else f"{listed} and {len(value) - _MOST_LISTED} more"
+    if isinstance(value, int | float) and not isinstance(value, bool) and name in _SECONDS and 0 <= value < float("inf"):
+        return format_duration(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
