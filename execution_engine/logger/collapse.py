@@ -98,7 +98,7 @@ class Bursts:
         ]
         bursts = [self._bursts.pop(key) for key in ended]
         return [
-            {**burst.record, "repeated": burst.repeated, "repeated_for": round(now - burst.since, 1)}
+            {**burst.record, "traceback": None, "repeated": burst.repeated, "repeated_for": round(now - burst.since, 1)}
             for burst in bursts
             if burst.repeated
         ]

@@ -24,8 +24,8 @@ _SHOWN = 200
 class LogReceiver:
     """The log socket of an engine: only its own user (and root) can open it, and the kernel vouches for who sent what.
 
-    The kernel queues some hundred datagrams (net.unix.max_dgram_qlen); a sender that finds the queue full waits shortly, and
-    counts what it could not send.
+    The kernel queues few datagrams (net.unix.max_dgram_qlen, often 10; the size of the receive buffer plays no part): a sender
+    that finds the queue full waits, shortly, so the socket wants to be read promptly.
     """
 
     def __init__(self, socket_path: Path, log: Logger) -> None:

@@ -113,7 +113,7 @@ def text_of(record: Record) -> str:
     text = _fill(_OPTIONAL_PART.sub(lambda part: _fill_or_drop(part[1], facts), words), facts)
     rest = "".join(f" {name}={value}" for name, value in facts.items() if name not in used)
     if record.get("repeated"):
-        rest += f" (repeated {record['repeated']} times in {_text('lasted', record.get('repeated_for'))})"
+        rest += f" (and {record['repeated']} more like this in {_text('lasted', record.get('repeated_for'))})"
     return escaped(text + rest)
 
 
