@@ -1,0 +1,85 @@
+"""What `execd check` looks at once the configuration is good: the database, the execution systems, the directories."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from execution_engine.clock import Clock
+from execution_engine.config import Config, Database
+from execution_engine.engine.assembly import Site, SystemPlan
+from execution_engine.errors import StoreError
+from execution_engine.store import open_store
+from execution_engine.systems.execution_systems import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    message: str
+
+
+def examine(site: Site, clock: Clock) -> Iterator[Finding]:
+    """Looks at everything, whatever the first things turn out to be.  Makes nothing: the engine's user, not this one, should."""
+    yield from _configuration(site)
+    yield _database(site.config.database, clock)
+    for name, plan in site.systems.items():
+        health = _health(plan)
+        yield Finding(f"execution system {name}", health.ok, health.message or ("answers" if health.ok else "does not answer"))
+    yield from _directories(site.config)
+
+
+def _configuration(site: Site) -> Iterator[Finding]:
+    config = site.config
+    yield Finding("configuration", True, str(config.file))
+    for warning in config.warnings:
+        yield Finding("warning", True, warning)
+    for file in site.plugin_files:
+        yield Finding("plug-in", True, str(file))
+    for route in config.routes:
+        rules = ", ".join(rule.name for rule in route.rules)
+        yield Finding(f"route {route.name}", True, f"{rules or 'every job'} → {route.execution_system}")
+
+
+def _database(database: Database, clock: Clock) -> Finding:
+    embedded = Path(database.url.removeprefix("sqlite:///"))
+    if database.url.startswith("sqlite:") and not embedded.exists():
+        return _writable("database", embedded.parent, f"{embedded} is not there yet; the engine makes it")
+    try:
+        with open_store(database, clock) as store:
+            return Finding("database", True, store.ping())
+    except StoreError as error:
+        return Finding("database", False, str(error))
+
+
+def _health(plan: SystemPlan) -> Health:
+    """Whether the system answers; a plug-in that raises does not."""
+    try:
+        system = plan.make()
+        try:
+            system.boot()
+            return system.probe()
+        finally:
+            system.close()
+    except Exception as error:  # noqa: BLE001 - an administrator's plug-in may raise anything
+        return Health(ok=False, message=f"{type(error).__name__}: {error}")
+
+
+def _directories(config: Config) -> Iterator[Finding]:
+    for what, path in (("jobs_dir", config.jobs_dir), ("run_dir", config.run_dir), ("log directory", config.log.file.parent)):
+        yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
+
+
+def _writable(what: str, path: Path, message: str) -> Finding:
+    """Whether this user can write into the directory, or make it."""
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if not nearest.is_dir():
+        return Finding(what, False, f"{nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(what, False, f"{nearest} cannot be written by the user who calls; give it to the engine's user")
+    return Finding(what, True, message)

@@ -1,0 +1,101 @@
+"""What all commands share: exit codes, how an error becomes a message, the configuration and the database."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from execution_engine.cli.output import harmless
+from execution_engine.clock import SystemClock
+from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob
+
+if TYPE_CHECKING:
+    from execution_engine.client import Client
+    from execution_engine.config import Config
+
+
+class ExitCode(IntEnum):
+    """How a command ended, for scripts."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    ALREADY_RUNNING = 4
+    BAD_CONFIGURATION = 5
+    JOB_FAILED = 10
+
+
+class Failure(ExecdError):
+    """A command cannot do what it was asked to; the message says why."""
+
+
+class Session:
+    """One call of the command line.  The configuration is read when a command first needs it."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.clock = SystemClock()
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration of `-c`, or the first of the usual places that has one.  Raises ConfigError."""
+        from execution_engine.config import load
+
+        return load(self.path)
+
+    def client(self) -> Client:
+        """A client of the configured database; connects when it is entered."""
+        from execution_engine.client import Client
+
+        return Client(self.config, self.clock)
+
+
+pass_session = click.make_pass_decorator(Session)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Commands(click.Group):
+    """A group whose commands may raise execd's own errors: each becomes a message and an exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExecdError as error:
+            message, code = message_of(error), exit_code_of(error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            message, code = str(error), ExitCode.FAILED
+        complain(message)
+        return ctx.exit(code)
+
+
+def complain(message: str) -> None:
+    """Tells the person at the terminal what went wrong, on stderr."""
+    for line in message.splitlines():
+        click.echo(f"execd: {harmless(line)}", err=True)
+
+
+def message_of(error: ExecdError) -> str:
+    """The words of an error, a line for each problem."""
+    problems = error.problems if isinstance(error, ConfigError | InvalidJob) else [str(error)]
+    return "\n".join(problems)
+
+
+def exit_code_of(error: ExecdError) -> ExitCode:
+    """The exit code that an error stands for."""
+    if isinstance(error, ConfigError):
+        return ExitCode.BAD_CONFIGURATION
+    if isinstance(error, DaemonError):
+        from execution_engine import master
+
+        if isinstance(error, master.NotRunning):
+            return ExitCode.NOT_RUNNING
+        if isinstance(error, master.AlreadyRunning):
+            return ExitCode.ALREADY_RUNNING
+    return ExitCode.FAILED

@@ -1,0 +1,176 @@
+"""Commands that control the engine: start, stop, restart, reload, status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of, pass_session
+from execution_engine.cli.output import as_text, local_text, print_facts, print_json, print_section
+from execution_engine.cli.parameters import duration
+from execution_engine.errors import StoreError
+
+_STOP_TIMEOUT = 60.0
+
+foreground_option = click.option(
+    "--foreground", is_flag=True, help="Stay in the foreground, log to the terminal (for systemd and containers)."
+)
+timeout_option = click.option(
+    "--timeout",
+    type=duration,
+    default=_STOP_TIMEOUT,
+    show_default="60s",
+    help="How long the actors may take to end their batch.",
+)
+
+
+@click.command()
+@foreground_option
+@json_option
+@pass_session
+def start(session: Session, foreground: bool, as_json: bool) -> None:
+    """Start the engine.
+
+    Returns when it takes jobs, or failed: then the exit code is not 0 and the message gives the reason.  A second engine
+    on the same run directory is refused (exit code 4).
+
+    \b
+    Examples:
+      execd start
+      execd -c /etc/execd/execd.yaml start --foreground
+    """
+    from execution_engine import master
+
+    pid = master.start(session.config.file, foreground=foreground)
+    if not foreground:
+        _say("started", pid, as_json=as_json)
+
+
+@click.command()
+@timeout_option
+@json_option
+@pass_session
+def stop(session: Session, timeout: float, as_json: bool) -> None:
+    """Stop the engine.
+
+    Its actors finish their batch.  Jobs go on, on this machine as well as on a cluster; the next start finds them again.
+    Returns when everything of the engine is down.  Exit code 3: it was not running.
+    """
+    from execution_engine import master
+
+    master.stop(session.config, timeout)
+    _say("stopped", None, as_json=as_json)
+
+
+@click.command()
+@timeout_option
+@json_option
+@pass_session
+def restart(session: Session, timeout: float, as_json: bool) -> None:
+    """Stop the engine if it is running, and start it.  Jobs go on meanwhile."""
+    from execution_engine import master
+
+    config = session.config
+    try:
+        master.stop(config, timeout)
+    except master.NotRunning:
+        complain("was not running")
+    _say("started", master.start(config.file, foreground=False), as_json=as_json)
+
+
+@click.command()
+@json_option
+@pass_session
+def reload(session: Session, as_json: bool) -> None:
+    """Have the engine read its configuration, rules and execution systems again.
+
+    No job is dropped.  A configuration with a mistake is refused, every problem is named (exit code 5), and the engine keeps
+    the one that it has.
+    """
+    from execution_engine import master
+
+    master.reload(session.config)
+    _say("reloaded", None, as_json=as_json)
+
+
+def _say(what: str, pid: int | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"done": what} | ({"pid": pid} if pid is not None else {}))
+    else:
+        click.echo(f"execd: {what}" + (f", pid {pid}" if pid is not None else ""))
+
+
+@click.command()
+@json_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the engine's processes, its execution systems, outages, and how many jobs have which status.
+
+    The exit code tells a script whether the engine is running: 0 or 3.
+    """
+    from execution_engine import master
+
+    session = ctx.find_object(Session)
+    assert session is not None
+    report: dict[str, Any] = {"running": True}
+    try:
+        report |= master.status(session.config)
+    except master.NotRunning:
+        report["running"] = False
+    report |= _job_counts(session)
+    if as_json:
+        print_json(report)
+    else:
+        _print_status(report)
+    if not report["running"]:
+        ctx.exit(ExitCode.NOT_RUNNING)
+
+
+def _job_counts(session: Session) -> dict[str, Any]:
+    """How many jobs have which status, or why that is not known: an outage must not hide the engine's own state."""
+    try:
+        with session.client() as client:
+            return {"jobs": client.store.count()}
+    except StoreError as error:
+        return {"jobs": None, "database_error": message_of(error)}
+
+
+def _print_status(report: dict[str, Any]) -> None:
+    if report["running"]:
+        monitor = report.get("monitor") or {}
+        print_facts(
+            {
+                "engine": f"{report.get('engine', '')}, pid {report.get('pid')} on {report.get('host', 'this host')}",
+                "started": local_text(report.get("started")),
+                "monitor": f"pid {monitor.get('pid')}, restarted {monitor.get('restarts', 0)} times",
+            }
+        )
+    else:
+        click.echo("The engine is not running.")
+    print_section("Processes", ("PID", "TITLE", "LANE", "STATE"), _actor_rows(report.get("actors") or []))
+    print_section("Execution systems", ("SYSTEM", "STATE", "SLOTS", "ACTIVE", "WAITING", "MESSAGE"), _system_rows(report))
+    print_section("Outages", ("WHAT", "SINCE", "ERROR"), _outage_rows(report.get("outages") or []))
+    if report["jobs"] is None:
+        click.echo(f"\nThe jobs cannot be counted: {report['database_error']}")
+    else:
+        print_section("Jobs", ("STATUS", "JOBS"), [(name, str(number)) for name, number in report["jobs"].items()])
+
+
+def _actor_rows(actors: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [tuple(as_text(actor.get(key)) for key in ("pid", "title", "lane", "state")) for actor in actors]
+
+
+def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            "ok" if system.get("ok") else "does not answer",
+            *(as_text(system.get(key)) for key in ("slots", "active", "waiting", "message")),
+        )
+        for name, system in (report.get("systems") or {}).items()
+    ]
+
+
+def _outage_rows(outages: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [(as_text(o.get("what")), local_text(o.get("since")), as_text(o.get("error"))) for o in outages]

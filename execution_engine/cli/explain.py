@@ -1,0 +1,136 @@
+"""Why a job is where it is: read from its document and, where there is one, from the engine's own report."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from execution_engine.cli.output import dig, local_text, span_text
+from execution_engine.cli.wording import exit_text
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+
+Document = Mapping[str, Any]
+
+_TAIL_LINES = 10
+_TAIL_BYTES = 16_384
+
+
+def explain(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The facts: `why` (sentences), `routing` (each rule and its answer), and of a job that failed its `error`, `exit`, `stderr`.
+
+    `engine` is what `master.status` reports, or None when no engine runs here.
+    """
+    status = document.get("status")
+    facts: dict[str, Any] = {
+        "id": document.get("_id"),
+        "status": status,
+        "why": _why(document, now, engine),
+        "route": dig(document, "execution.route"),
+        "system": dig(document, "execution.system"),
+        "routing": [asked for asked in dig(document, "execution.why") or () if isinstance(asked, Mapping)],
+    }
+    if status in (Status.ERROR, Status.KILLED):
+        facts |= {"error": document.get("error"), "exit": document.get("exit"), "stderr": tail(document)}
+    return facts
+
+
+def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> list[str]:
+    status = document.get("status")
+    if status in FINAL:
+        return _ended(document)
+    sentences = []
+    if isinstance(document.get("request"), str):
+        sentences.append(f"{document['request']} is requested, the engine has not taken it up yet")
+    sentences += _refused(document)
+    sentences += _by_status(document, now, engine)
+    if engine is None and status != Status.INIT:
+        sentences.append("no engine is running on this machine; `execd start` starts one")
+    return sentences
+
+
+def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> list[str]:
+    status = document.get("status")
+    if status == Status.INIT:
+        return ["it is a draft: it waits until its app sets the status to `to be built`"]
+    if status == Status.TO_BE_BUILT:
+        return _not_due(document, now) or ["it waits for a building actor"]
+    if status == Status.TO_BE_SUBMITTED:
+        return _not_due(document, now) or _no_place(document, engine)
+    if status in (Status.BUILDING, Status.SUBMITTING):
+        return [f"an actor works on it: {dig(document, 'lease.owner') or 'none now, the next one takes it up'}"]
+    if status == Status.HOLD:
+        return ["it is on hold; `execd release` lets it go on"]
+    if status == Status.UNKNOWN:
+        return ["its execution system could not tell what became of it, and is asked again"]
+    if status in ON_SYSTEM:
+        job_no = dig(document, "execution.job_no")
+        return [f"{dig(document, 'execution.system')} has it" + (f", as {job_no}" if job_no else "")]
+    return [f"{status!r} is not a status that the engine knows"]
+
+
+def _not_due(document: Document, now: datetime) -> list[str]:
+    """It has a time before which nothing happens: the app's wish, or a pause after a failure."""
+    not_before, due_at = _date(document.get("not_before")), _date(document.get("due_at"))
+    if not_before and not_before > now:
+        return [f"it must not start before {local_text(not_before)}, in {span_text(now, not_before)}"]
+    if due_at and due_at > now:
+        last = (dig(document, "error.message") or dig(document, "lease.crash") or "").strip()
+        because = f", because of: {last}" if last else ""
+        return [f"it is taken up again at {local_text(due_at)}, in {span_text(now, due_at)}{because}"]
+    return []
+
+
+def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]:
+    name = dig(document, "execution.system")
+    system = dig(engine or {}, f"systems.{name}") or {}
+    if system and not system.get("ok", True):
+        return [f"{name} does not answer: {system.get('message') or 'no reason given'}"]
+    slots, active = system.get("slots"), system.get("active")
+    if slots is not None and active is not None:
+        cores = dig(document, "resources.cores") or 1
+        return [
+            f"it waits for {cores} free of the {slots} slots of {name}; {active} are in use, {system.get('waiting', 0)} jobs wait"
+        ]
+    return [f"it waits for a place on {name}"]
+
+
+def _refused(document: Document) -> list[str]:
+    what = dig(document, "refused.what")
+    return [f"the request to {what} it was refused: {dig(document, 'refused.why')}"] if what else []
+
+
+def _ended(document: Document) -> list[str]:
+    status = document.get("status")
+    if status == Status.FINISHED:
+        return ["its command ended with exit code 0"]
+    sentences = []
+    if status == Status.KILLED:
+        sentences.append("it was ended on request")
+    if message := dig(document, "error.message"):
+        sentences.append(f"{dig(document, 'error.kind') or 'error'}: {message}")
+    if ending := exit_text(document):
+        sentences.append(f"its command ended: {ending}")
+    return sentences or ["no reason is recorded"]
+
+
+def tail(document: Document) -> list[str]:
+    """The last lines of the job's stderr; none where it cannot be read from here."""
+    directory = document.get("dir")
+    if not isinstance(directory, str):
+        return []
+    try:
+        with (Path(directory) / "stderr").open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return [line.decode("utf-8", "replace").rstrip("\r\n") for line in deque(stream, _TAIL_LINES)]
+    except OSError as error:
+        return [f"(not readable from here: {error.strerror})"]
+
+
+def _date(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value

@@ -1,0 +1,179 @@
+"""Words for a terminal: tables, JSON, progress bars.  Neither rich nor the terminal interprets what a job brought along."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from execution_engine.jobs.status import Status
+from execution_engine.quantities import format_duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Sequence[str]
+
+_STYLES: dict[str, str] = {
+    Status.FINISHED: "green",
+    Status.ERROR: "red",
+    Status.KILLED: "magenta",
+    Status.RUNNING: "cyan",
+    Status.UNKNOWN: "yellow",
+    Status.HOLD: "yellow",
+    Status.SUSPENDED: "yellow",
+}
+
+
+def harmless(text: str) -> str:
+    """The text with every character that a terminal could take as a command (or hide) made visible: `\\x1b`, `\\n`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def on_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def dig(document: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of a document, or None: documents come from anywhere and may hold anything."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def as_text(value: Any) -> str:
+    """A value in a table: nothing for None."""
+    return "" if value is None else str(value)
+
+
+# --- for programs
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON: ids as strings, dates as ISO 8601 in UTC, bytes as base64."""
+    click.echo(json.dumps(_plain(value), indent=2 if on_terminal() else None))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return utc_text(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+# --- for people
+
+
+def utc_text(moment: datetime) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local_text(moment: Any) -> str:
+    """A date (also as ISO 8601 or seconds since the epoch) for a person: in the terminal's time zone, to the second."""
+    if isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if not isinstance(moment, datetime):
+        return "-"
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return aware.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span_text(start: Any, end: Any) -> str:
+    """The time between two dates, for a person."""
+    if not (isinstance(start, datetime) and isinstance(end, datetime)):
+        return "-"
+    return format_duration(max(0.0, (end - start).total_seconds()))
+
+
+def print_table(columns: Row, rows: Sequence[Row]) -> None:
+    """Prints a table: for people on a terminal; else aligned columns, a line a row, nothing cut, `-` for what is empty."""
+    if on_terminal():
+        from rich.console import Console
+
+        Console().print(rich_table(columns, rows))
+        return
+    lines = [columns, *([harmless(cell) or "-" for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_section(title: str, columns: Row, rows: Sequence[Row]) -> None:
+    """Prints a table under a title; nothing when it is empty."""
+    if rows:
+        click.echo(f"\n{title}")
+        print_table(columns, rows)
+
+
+def rich_table(columns: Row, rows: Sequence[Row]) -> Table:
+    """A table whose cells are plain text: markup in them is not interpreted, and long ones are folded, not cut."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(harmless(cell), style=_STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Prints names and their values, a line each, empty values left out; a value of several lines is indented below its name."""
+    shown = {name: value for name, value in facts.items() if value}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        first, *rest = value.splitlines() or [""]
+        click.echo(f"{name.ljust(width)}  {harmless(first)}")
+        for line in rest:
+            click.echo(f"{'':{width}}  {harmless(line)}")
+
+
+def height() -> int:
+    """Lines of the terminal."""
+    return shutil.get_terminal_size().lines
+
+
+@contextmanager
+def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr, if that is a terminal.  Gives a function that takes how many are done, and a remark."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda _done, _remark: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remark]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, remark="")
+        yield lambda done, remark: bar.update(task, completed=done, remark=remark)

@@ -1,0 +1,152 @@
+"""Commands that tell all about one job: show, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from execution_engine.cli.context import Session, json_option, pass_session
+from execution_engine.cli.explain import explain as explain_job
+from execution_engine.cli.output import as_text, dig, harmless, local_text, print_facts, print_json, print_section, print_table
+from execution_engine.cli.wording import command_text, exit_text, run_time
+from execution_engine.quantities import format_duration, format_size
+
+Document = Mapping[str, Any]
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@pass_session
+def show(session: Session, job: str, as_json: bool) -> None:
+    """Show everything about one job: what was asked for, where it runs, how it ended, its results and its history."""
+    with session.client() as client:
+        document = client.get(client.store.resolve(job))
+    if as_json:
+        print_json(document)
+        return
+    print_facts(_facts(document, session.clock.now()))
+    print_section("Results", ("SIZE", "FILE"), _result_rows(document))
+    print_section("History", ("AT", "STATUS", "WHY", "BY"), _history_rows(document))
+    print_section("Notified", ("TARGET", "DELIVERED", "ATTEMPTS", "ERROR"), _delivery_rows(document))
+
+
+def _facts(document: Document, now: datetime) -> dict[str, str]:
+    times = dig(document, "times") or {}
+    return {
+        "id": as_text(document.get("_id")),
+        "name": as_text(document.get("name")),
+        "status": as_text(document.get("status")),
+        "command": command_text(document),
+        "owner": as_text(document.get("owner")),
+        "project": as_text(document.get("project")),
+        "tags": _listed(document.get("tags")),
+        "priority": as_text(document.get("priority")),
+        "resources": _pairs(document.get("resources")),
+        "environment": _pairs(document.get("env")),
+        "inputs": _listed(document.get("inputs")),
+        "not before": _date_text(document.get("not_before")),
+        "request": as_text(document.get("request")),
+        "directory": as_text(document.get("dir")),
+        "system": _place(document),
+        **{name: _date_text(times.get(name)) for name in ("created", "submitted", "started", "ended") if name in times},
+        "time": run_time(document, now).replace("-", ""),
+        "exit": exit_text(document),
+        "used": _used(document),
+        "error": as_text(dig(document, "error.message")),
+    }
+
+
+def _place(document: Document) -> str:
+    system, route, job_no, host = (dig(document, f"execution.{name}") for name in ("system", "route", "job_no", "host"))
+    words = [f"{system} by route {route}"] if system else []
+    words += [f"as {job_no}"] if job_no else []
+    words += [f"host {dig(document, 'usage.host') or host}"] if host else []
+    return ", ".join(words)
+
+
+def _used(document: Document) -> str:
+    wall, cpu, memory = (dig(document, f"usage.{name}") for name in ("wall", "cpu", "memory"))
+    words = [f"{format_duration(value)} {name}" for name, value in (("real", wall), ("cpu", cpu)) if value is not None]
+    words += [f"{format_size(memory)} memory"] if memory is not None else []
+    return ", ".join(words)
+
+
+def _date_text(value: Any) -> str:
+    return "" if value is None else local_text(value)
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Mapping | list | tuple) else as_text(value)
+
+
+def _pairs(value: Any) -> str:
+    return ", ".join(f"{name}={item}" for name, item in value.items()) if isinstance(value, Mapping) else as_text(value)
+
+
+def _entries(document: Document, field: str) -> list[Document]:
+    """The documents in a list of the document, whatever else is there."""
+    value = document.get(field)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def _result_rows(document: Document) -> list[tuple[str, ...]]:
+    return [(as_text(result.get("size")), as_text(result.get("path"))) for result in _entries(document, "results")]
+
+
+def _history_rows(document: Document) -> list[tuple[str, ...]]:
+    return [
+        (local_text(entry.get("at")), *(as_text(entry.get(name)) for name in ("status", "why", "by")))
+        for entry in _entries(document, "history")
+    ]
+
+
+def _delivery_rows(document: Document) -> list[tuple[str, ...]]:
+    notified = document.get("notified")
+    return [
+        (str(target), _date_text(dig(entry, "at")), as_text(dig(entry, "attempts")), as_text(dig(entry, "error")))
+        for target, entry in (notified.items() if isinstance(notified, Mapping) else ())
+        if isinstance(entry, Mapping)
+    ]
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@pass_session
+def explain(session: Session, job: str, as_json: bool) -> None:
+    """Tell why a job waits, why it was routed as it was, or why it failed."""
+    from execution_engine import master
+
+    with session.client() as client:
+        document = client.get(client.store.resolve(job))
+    try:
+        engine = master.status(session.config)
+    except master.NotRunning:
+        engine = None
+    facts = explain_job(document, session.clock.now(), engine)
+    if as_json:
+        print_json(facts)
+    else:
+        _print_explanation(facts)
+
+
+def _print_explanation(facts: Mapping[str, Any]) -> None:
+    print_facts({"job": as_text(facts["id"]), "status": as_text(facts["status"]), "why": "\n".join(facts["why"])})
+    answers = [(as_text(a.get("route")), as_text(a.get("rule")), _answer(a)) for a in facts["routing"]]
+    if facts["route"]:
+        click.echo(harmless(f"\nRouted by {facts['route']} to {facts['system']}" + ("" if answers else ": it has no rules")))
+    if answers:
+        print_table(("ROUTE", "RULE", "ANSWER"), answers)
+    if facts.get("stderr"):
+        click.echo("\nThe end of its stderr")
+        for line in facts["stderr"]:
+            click.echo(f"  {harmless(line)}")
+
+
+def _answer(asked: Document) -> str:
+    answer = "yes" if asked.get("answer") else "no"
+    return f"{answer}: it raised {asked['error']}" if asked.get("error") else answer

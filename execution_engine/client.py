@@ -1,0 +1,165 @@
+"""The Python interface for apps: submit jobs, look at them, wait for them, ask something of them.
+
+from execution_engine.client import Client
+
+with Client("sqlite:////var/lib/execd/execd.db") as client:
+    ids = client.submit([{"command": ["sort", "words.txt"], "inputs": {"words.txt": "pear\\napple\\n"}}])
+    print(client.wait(ids))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from execution_engine.clock import Clock, SystemClock
+from execution_engine.config import Config, Database
+from execution_engine.errors import InvalidJob, NoSuchJob, StoreUnavailable
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import FINAL, Status
+from execution_engine.store import open_store
+from execution_engine.store.job_store import Document, Filter
+
+__all__ = ["REQUESTS", "Client", "Filter", "Status"]
+
+REQUESTS = ("kill", "hold", "release", "suspend", "resume")
+"""What may be asked of the engine for a job."""
+
+_SHORTEST_POLL, _LONGEST_POLL = 0.02, 0.5
+_PATIENCE = 60.0
+
+
+class Client:
+    """An app's connection to the jobs.  Use it in a `with` block, in one process and thread.
+
+    `where` is a loaded configuration, or the URL of the database.  With a configuration the engine on this machine is told of
+    new jobs and requests at once; with a URL it finds them when it polls next, a moment later.
+    """
+
+    def __init__(self, where: Config | str, clock: Clock | None = None) -> None:
+        database = Database(url=where) if isinstance(where, str) else where.database
+        self._clock = clock or SystemClock()
+        self._wake: Path | None = None if isinstance(where, str) else where.run_dir / "wake"
+        self.store = open_store(database, self._clock)
+
+    def __enter__(self) -> Self:
+        self.store.boot()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def submit(self, documents: Iterable[Document]) -> list[Any]:
+        """Stores new jobs and returns their ids in order.  A job is run unless its `status` is `init` (a draft).
+
+        Raises InvalidJob, which names every bad field of every document; nothing is stored then.
+        """
+        jobs = _checked(documents)
+        ids = self.store.insert(jobs) if jobs else []
+        self.wake()
+        return ids
+
+    def get(self, job_id: Any) -> Document:
+        """The document of one job.  Raises NoSuchJob."""
+        document = self.store.get(job_id)
+        if document is None:
+            raise NoSuchJob(f"there is no job {job_id}")
+        return document
+
+    def find(self, selection: Filter | None = None, limit: int = 0) -> list[Document]:
+        """The documents that `selection` describes (default: all), the newest first, at most `limit` (0: no limit)."""
+        return self.store.find(selection or Filter(), limit)
+
+    def request(self, ids: Collection[Any], what: str) -> list[Any]:
+        """Asks one of REQUESTS for these jobs.  Returns the ids of those that have the request now; the others have ended."""
+        if what not in REQUESTS:
+            raise ValueError(f"{what!r} is not a request; expected one of {', '.join(REQUESTS)}")
+        asked = self.store.request(ids, what)
+        self.wake()
+        return asked
+
+    def wait(
+        self,
+        ids: Collection[Any],
+        timeout: float | None = None,
+        on_change: Callable[[dict[Any, Status]], None] | None = None,
+    ) -> dict[Any, Status]:
+        """Waits until these jobs have ended, or `timeout` seconds have passed, and returns their last known statuses.
+
+        `on_change` is called with the statuses that are new since the last call.  A database that is out of reach is waited
+        for, a minute at most: then StoreUnavailable is raised.  Raises NoSuchJob for a job that is not there.
+        """
+        deadline = self._clock.monotonic() + (math.inf if timeout is None else timeout)
+        seen: dict[Any, Status] = {}
+        waiting, interval = list(dict.fromkeys(ids)), 0.0
+        while waiting:
+            changed = {job: status for job, status in self._statuses(waiting).items() if seen.get(job) != status}
+            seen |= changed
+            if changed and on_change is not None:
+                on_change(changed)
+            waiting = [job for job in waiting if seen[job] not in FINAL]
+            left = deadline - self._clock.monotonic()
+            if not waiting or left <= 0:
+                break
+            interval = _next_interval(interval, len(waiting), changed=bool(changed))
+            time.sleep(min(interval, left))
+        return seen
+
+    def wake(self) -> None:
+        """Tells an engine on this machine to look now.  A hint: nothing is lost when nobody listens, the engine polls."""
+        if self._wake is None:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knock, contextlib.suppress(OSError):
+            knock.setblocking(False)
+            knock.sendto(b"{}", str(self._wake))
+
+    def _statuses(self, ids: list[Any]) -> dict[Any, Status]:
+        """The status of each of these jobs, once the database answers."""
+        give_up = self._clock.monotonic() + _PATIENCE
+        while True:
+            try:
+                statuses = self.store.statuses(ids)
+                break
+            except StoreUnavailable:
+                if self._clock.monotonic() >= give_up:
+                    raise
+                time.sleep(_LONGEST_POLL)
+        missing = [str(job) for job in ids if job not in statuses]
+        if missing:
+            raise NoSuchJob(f"not in the database (any more): {', '.join(missing)}")
+        return statuses
+
+
+def _next_interval(interval: float, waiting: int, *, changed: bool) -> float:
+    """Seconds until the next look: short for few jobs on the move, longer for many jobs and while nothing happens."""
+    shortest = min(_LONGEST_POLL, _SHORTEST_POLL * (1 + waiting / 50))
+    return shortest if changed else min(_LONGEST_POLL, max(shortest, interval * 1.5))
+
+
+def _checked(documents: Iterable[Document]) -> list[Document]:
+    """Copies of the documents as they are stored.  Raises InvalidJob with the problems of all of them."""
+    jobs = [{"status": Status.TO_BE_BUILT.value, **document} for document in documents]
+    problems = []
+    for number, job in enumerate(jobs, 1):
+        where = f"job {number}: " if len(jobs) > 1 else ""
+        problems += [f"{where}{problem}" for problem in _problems(job)]
+    if problems:
+        raise InvalidJob(problems)
+    return jobs
+
+
+def _problems(document: Document) -> list[str]:
+    """What keeps this document from being a new job."""
+    if document["status"] not in (Status.INIT, Status.TO_BE_BUILT):
+        return [f"status: a new job is `init` or `to be built`, found {document['status']!r}"]
+    try:
+        # Only here: the database gives an id to a document without one.
+        Job.from_document({"_id": "new", **document})
+    except InvalidJob as error:
+        return error.problems
+    return []
