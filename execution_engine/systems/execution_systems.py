@@ -26,6 +26,7 @@ from execution_engine.errors import ExecutionSystemError, NotSupported, PluginEr
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
+from execution_engine.plugins import Registry
 
 __all__ = [
     "Account",
@@ -39,6 +40,7 @@ __all__ = [
     "Status",
     "register",
     "registered",
+    "registry",
 ]
 
 
@@ -196,7 +198,7 @@ def script(job: Job) -> Path:
     return Path(job.dir) / JOB_SCRIPT
 
 
-_REGISTRY: dict[str, type[ExecutionSystem]] = {}
+registry: Registry[type[ExecutionSystem]] = Registry()
 _S = TypeVar("_S", bound=type[ExecutionSystem])
 
 
@@ -207,13 +209,13 @@ def register(cls: _S) -> _S:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise PluginError(f"execution system {cls.__name__} lacks {', '.join(missing)}")
-    known = _REGISTRY.get(cls.__name__)
+    known = registry.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise PluginError(f"two execution systems are called {cls.__name__}: in {known.__module__} and {cls.__module__}")
-    _REGISTRY[cls.__name__] = cls
+    registry[cls.__name__] = cls
     return cls
 
 
 def registered() -> dict[str, type[ExecutionSystem]]:
     """All known execution systems by name."""
-    return dict(_REGISTRY)
+    return dict(registry)

@@ -1,0 +1,158 @@
+"""From a file to a configuration.  All that is wrong with it is found and told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from execution_engine.config import document, wording
+from execution_engine.config.document import Document
+from execution_engine.config.models import Config
+from execution_engine.config.places import Keys, Problems
+from execution_engine.errors import ConfigError, PluginError
+from execution_engine.plugins import trusted
+
+VARIABLE = "EXECD_CONFIG"
+USUAL_PLACES = (Path("conf/execd.yaml"), Path("execd.yaml"), Path("/etc/execd/execd.yaml"))
+
+_UNREAD = "mongodb://unread"
+"""Stands for a URL whose file could not be read, so that it is not reported as missing as well."""
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of `path`, else of the file that `$EXECD_CONFIG` names, else of the first of the usual places.
+
+    Raises ConfigError, whose `problems` are all that is wrong: `FILE:LINE: KEY: what is wrong, what is expected`.
+    """
+    file = locate(path, environment)
+    try:
+        trusted(file)
+    except PluginError as error:
+        raise ConfigError([str(error)]) from None
+    read = document.read(file, environment)
+    _read_secrets(read)
+    _check_names(read.data, read.problems)
+    config = _validated(read)
+    if config is None or read.problems:
+        raise ConfigError(read.problems.lines())
+    config._places = read.places
+    config._warnings = tuple(_warnings(config))
+    return config
+
+
+def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The absolute path of the configuration file.  Raises ConfigError when there is none."""
+    named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
+    candidates = USUAL_PLACES if named is None else (named,)
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate.absolute()
+    if named is not None:
+        raise ConfigError([f"{named.absolute()}: there is no such file" + ("" if path else f" (named by ${VARIABLE})")])
+    looked = ", ".join(map(str, USUAL_PLACES))
+    raise ConfigError(
+        [f"no configuration: neither -c nor ${VARIABLE} names one, and there is none of {looked}; `execd init` makes one"]
+    )
+
+
+def default_text() -> str:
+    """The commented default configuration, ready to start wherever it is put: its paths are relative to its directory."""
+    in_checkout = Path(__file__).resolve().parents[2] / "conf" / "execd.yaml"
+    if in_checkout.is_file():
+        return in_checkout.read_text("utf-8")
+    for file in metadata.files("execd") or ():
+        if file.parts[-3:] == ("share", "execd", "execd.yaml"):
+            return Path(str(file.locate())).read_text("utf-8")
+    raise ConfigError(["the default configuration (share/execd/execd.yaml) is not there: execd is not installed completely"])
+
+
+def _validated(read: Document) -> Config | None:
+    data, file = read.data, read.places.file
+    if "file" in data:
+        read.problems.add(("file",), "is not a known key")
+    try:
+        return Config.model_validate(data | {"file": file}, context={"directory": file.parent})
+    except ValidationError as error:
+        for keys, what in wording.problems(error, Config, read.places):
+            read.problems.add(keys, what)
+        return None
+
+
+def _read_secrets(read: Document) -> None:
+    """Puts the content of each `url_file` in the place of `url`."""
+    targets = _section(_section(read.data, "notification"), "targets")
+    _read_secret(read, ("database",), _section(read.data, "database"))
+    for name in targets:
+        _read_secret(read, ("notification", "targets", name), _section(targets, name))
+
+
+def _read_secret(read: Document, keys: Keys, section: dict[str, Any]) -> None:
+    given = section.get("url_file")
+    if not isinstance(given, str):
+        return
+    at = (*keys, "url_file")
+    if "url" in section:
+        read.problems.add(at, "expected either url or url_file, found both")
+        return
+    file = read.places.file.parent / given
+    section["url"] = _UNREAD
+    try:
+        trusted(file)
+        section["url"] = file.read_text("utf-8").rstrip("\r\n")
+    except PluginError as error:
+        read.problems.add(at, str(error))
+    except OSError as error:
+        read.problems.add(at, f"{file} cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        read.problems.add(at, f"{file} is not UTF-8 text")
+
+
+def _check_names(data: dict[str, Any], problems: Problems) -> None:
+    """Checks what one part of the file says about another.  Other parts may be of any wrong type."""
+    systems, notification = _section(data, "execution_systems"), _section(data, "notification")
+    seen: set[str] = set()
+    for index, route in enumerate(_entries(data, "routes")):
+        if not isinstance(route, dict):
+            continue
+        name, system = route.get("name"), route.get("execution_system")
+        if isinstance(name, str) and name in seen:
+            problems.add(("routes", index, "name"), f"two routes are called {name}; each needs a name of its own")
+        seen.add(str(name))
+        if isinstance(system, str) and system not in systems:
+            what = f"there is no execution system {system}{wording.suggestion(system, systems)}"
+            problems.add(("routes", index, "execution_system"), what)
+    targets = _section(notification, "targets")
+    for index, target in enumerate(_entries(notification, "default")):
+        if isinstance(target, str) and target not in targets:
+            what = f"there is no target {target} in notification.targets{wording.suggestion(target, targets)}"
+            problems.add(("notification", "default", index), what)
+
+
+def _warnings(config: Config) -> list[str]:
+    """What does no harm but is hardly meant."""
+    found: list[str] = []
+    open_routes = [index for index, route in enumerate(config.routes) if not route.rules]
+    if open_routes and open_routes[0] + 1 < len(config.routes):
+        taker, idle = config.routes[open_routes[0]], [route.name for route in config.routes[open_routes[0] + 1 :]]
+        place = config.place("routes", open_routes[0] + 1)
+        found.append(f"{place}: routes: no job gets to {', '.join(idle)}: {taker.name} has no rules and takes every job before")
+    for key, directories in (("rules_dirs", config.rules_dirs), ("systems_dirs", config.systems_dirs)):
+        for index, directory in enumerate(directories):
+            if not os.path.lexists(directory):
+                found.append(f"{config.place(key, index)}: {key}: {directory} is not there; nothing is loaded from it")
+    return found
+
+
+def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(data: dict[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    return value if isinstance(value, list) else []

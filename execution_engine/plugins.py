@@ -1,0 +1,197 @@
+"""Administrators' Python files: whether they can be trusted, and how they are loaded, also anew at `reload`.
+
+A plug-in registers what it brings (`rules.register`, `execution_systems.register`) in a `Registry`.  Loading is all or nothing:
+within `all_or_nothing()` and `Registry.renewed()` everything is as before if it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from execution_engine.errors import PluginError
+
+_PREFIX = "execd_plugins."
+_MAX_LINKS = 40
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of loading directories: the files that were loaded, and what was wrong with the others, a line each."""
+
+    files: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+
+class Registry(dict[str, _T]):
+    """What is known under which name; from the package itself and from plug-ins."""
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Forgets what plug-ins registered, so that they can be loaded anew.  All is as before if that fails."""
+        before = dict(self)
+        for name, value in before.items():
+            if value.__module__.startswith(_PREFIX):
+                del self[name]
+        try:
+            yield
+        except BaseException:
+            self.clear()
+            self.update(before)
+            raise
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Puts the modules of plug-ins back as they were if the loading within fails."""
+    before = _plugin_modules()
+    try:
+        yield
+    except BaseException:
+        for name in _plugin_modules():
+            del sys.modules[name]
+        sys.modules.update(before)
+        raise
+
+
+def load_all(directories: Sequence[Path], kind: str) -> Loaded:
+    """Loads each `*.py` file of the directories (not below them; none that begins with `_` or `.`), sorted by name.
+
+    Goes on after a bad file, so that all are reported.  A directory that is not there holds no plug-ins.  `kind` is a part of the
+    modules' names.
+    """
+    files: list[Path] = []
+    problems: list[str] = []
+    names: dict[str, Path] = {}
+    for directory in directories:
+        try:
+            candidates = _files(directory)
+        except PluginError as error:
+            problems.append(str(error))
+            continue
+        for file in candidates:
+            try:
+                if file.stem in names:
+                    raise PluginError(f"{file}:1: {names[file.stem]} has the same name; rename one of them")
+                names[file.stem] = file
+                load_file(file, kind)
+            except PluginError as error:
+                problems.append(str(error))
+            else:
+                files.append(file)
+    return Loaded(tuple(files), tuple(problems))
+
+
+def load_file(file: Path, kind: str) -> ModuleType:
+    """Runs a plug-in file as the module `execd_plugins.KIND.STEM`, in place of one of that name.
+
+    Writes no compiled file beside it.  Raises PluginError: `FILE:LINE: cause`; the module of that name stays the one it was.
+    """
+    trusted(file)
+    name = f"{_PREFIX}{kind}.{file.stem}"
+    spec = spec_from_file_location(name, file)
+    if spec is None:
+        raise PluginError(f"{file}: is not a Python file")
+    module = module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+        raise PluginError(f"{file}:{_line(error, file)}: {_cause(error)}") from error
+    return module
+
+
+def trusted(path: Path) -> None:
+    """Raises PluginError if anybody but root and this process' user could change a file, or put another in its place.
+
+    Looks at the file or directory itself, at every directory above it, and at every symbolic link on the way and what that leads
+    to.  A directory that all may write to is harmless above the file if it is sticky, as `/tmp` is.
+    """
+    steps = list(_walk(path))
+    for step, status in steps:
+        if status.st_uid not in (0, os.geteuid()):
+            owner = f"user {status.st_uid}"
+            raise PluginError(
+                f"{path}: not used, because {_named(step, path)} belongs to {owner}, who could change it; "
+                f"mend it with: chown -h {os.geteuid()} {shlex.quote(str(step))}"
+            )
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and step != steps[-1][0]
+        if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not sticky:
+            raise PluginError(
+                f"{path}: not used, because others could change {_named(step, path)} "
+                f"(mode {stat.S_IMODE(status.st_mode):04o}); mend it with: chmod go-w {shlex.quote(str(step))}"
+            )
+
+
+def _walk(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every directory, link and file on the way to `path`, from the root, with links followed one at a time."""
+    here, links = Path("/"), 0
+    ahead = list(reversed(path.absolute().parts[1:]))
+    try:
+        yield here, here.lstat()
+        while ahead:
+            part = ahead.pop()
+            step = here.parent if part == ".." else here / part
+            status = step.lstat()
+            yield step, status
+            if not stat.S_ISLNK(status.st_mode):
+                here = step
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise PluginError(f"{path}: goes in circles through symbolic links")
+            target = step.readlink()
+            here = Path("/") if target.is_absolute() else here
+            ahead.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+    except OSError as error:
+        raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _named(step: Path, path: Path) -> str:
+    return "it" if step == path.absolute() else str(step)
+
+
+def _files(directory: Path) -> list[Path]:
+    """The plug-in files of a directory."""
+    if not os.path.lexists(directory):
+        return []
+    trusted(directory)
+    try:
+        return sorted(file for file in directory.iterdir() if file.suffix == ".py" and not file.name.startswith(("_", ".")))
+    except OSError as error:
+        raise PluginError(f"{directory}: cannot be read: {error.strerror}") from error
+
+
+def _plugin_modules() -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if name.startswith(_PREFIX)}
+
+
+def _line(error: BaseException, file: Path) -> int:
+    """The line in this file where it went wrong: of the syntax error, else the innermost of the traceback."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno or 1
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return (lines[-1] if lines else None) or 1
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, PluginError):
+        return str(error)
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}"
+    return "".join(traceback.format_exception_only(error)).strip()
