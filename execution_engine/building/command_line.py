@@ -1,0 +1,71 @@
+"""A job's command and environment as lines of a POSIX shell, which take every text literally."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from execution_engine.errors import BuildError
+from execution_engine.jobs.job import Command, Job
+
+COMMAND_FILE = ".execd/command"
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_OURS = "EXECD_"
+_OF_THE_SHELL = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "LINENO", "OPTIND", "PPID", "SHELLOPTS", "UID"})
+"""Variables that one shell or another does not let be set; which shell /bin/sh is on the node, nobody knows here."""
+_MEGABYTE = 1 << 20
+
+
+def quote(text: str) -> str:
+    """`text` as one word of a POSIX shell, whatever it holds (but NUL, which no argument can).  Raises BuildError for NUL."""
+    if "\0" in text:
+        raise BuildError(f"{text[:40]!r} holds a NUL character, which neither an argument nor a variable can; remove it")
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def command_line(command: Command) -> str:
+    """The line that turns the shell into the command: no further process, and never a builtin of the shell.
+
+    Raises BuildError for a command that names no program.
+    """
+    if isinstance(command, str):
+        if not command.strip():
+            raise BuildError("command: an empty script; expected shell commands, or a list of a program and its arguments")
+        return f"exec /bin/sh {COMMAND_FILE}"
+    if not command or not command[0]:
+        raise BuildError("command: no program; expected a list of a program, which is not empty, and its arguments")
+    if command[0].startswith("-"):
+        raise BuildError(
+            f"command: the program {command[0]!r} would be taken for an option; give its path, as in './{command[0]}'"
+        )
+    return "exec " + " ".join(map(quote, command))
+
+
+def environment_lines(job: Job, directory: Path) -> str:
+    """The lines that export the job's environment.  Raises BuildError for a variable that cannot or must not be set."""
+    for name in job.env:
+        _check_variable(name)
+    variables = {**job.env, **_own_variables(job, directory)}
+    return "\n".join(f"export {name}={quote(value)}" for name, value in variables.items())
+
+
+def _own_variables(job: Job, directory: Path) -> dict[str, str]:
+    """What execd tells the command.  EXECD_MEMORY_MB is in units of 1,048,576 bytes; 0 means that there is no limit."""
+    memory = job.resources.memory
+    return {
+        "EXECD_JOB_ID": job.text_id,
+        "EXECD_JOB_DIR": str(directory),
+        "EXECD_ATTEMPT": str(job.attempt),
+        "EXECD_CORES": str(job.resources.cores),
+        "EXECD_MEMORY_MB": str(max(1, memory // _MEGABYTE) if memory else 0),
+    }
+
+
+def _check_variable(name: str) -> None:
+    if not _VARIABLE.fullmatch(name):
+        raise BuildError(f"env: {name!r} is not the name of a variable; expected letters, digits and _, no digit first")
+    if name.startswith(_OURS):
+        raise BuildError(f"env: {name} is set by execd itself (as all {_OURS}…); choose another name")
+    if name in _OF_THE_SHELL:
+        raise BuildError(f"env: {name} belongs to the shell and cannot be set; choose another name")

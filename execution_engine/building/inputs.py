@@ -1,0 +1,79 @@
+"""A job's input files: which names are allowed, and how the files come into its directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from execution_engine.building.fetching import blocks
+from execution_engine.config import InputSources
+from execution_engine.errors import BuildError
+from execution_engine.jobs.job import Inputs, Source
+
+_RESERVED = frozenset({".execd", "stdout", "stderr"})
+_FAULT_OF_THE_NAME = frozenset(
+    {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL},
+)
+_EXECUTABLE = b"#!"
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises BuildError for a name that would leave the job's directory or meet a file of execd's own."""
+    for name in names:
+        parts = name.split("/")
+        if "\0" in name or not all(parts) or not {".", ".."}.isdisjoint(parts):
+            raise BuildError(
+                f"inputs: {name!r} is not a file name in the job's directory; expected for example data.txt or "
+                "dir/data.txt: not absolute, no empty part, no . and no .."
+            )
+        if parts[0] in _RESERVED:
+            raise BuildError(f"inputs: {name!r}: {parts[0]} in the job's directory is execd's own; choose another name")
+
+
+def place(inputs: Inputs, directory: Path, sources: InputSources, time_limit: float) -> Iterator[str]:
+    """Writes the files into the new directory, and yields a line about each that is done.
+
+    A file whose content begins with `#!` can be executed.  All of the sources together may take `time_limit` seconds.  Raises
+    BuildError for what is the job's fault, a source that cannot be read included, and OSError when the files cannot be written.
+    """
+    deadline = time.monotonic() + time_limit
+    for name, content in inputs.items():
+        if isinstance(content, Source):
+            size = _write(directory, name, blocks(content.source, sources, deadline))
+            yield f"input {name!r}: {size} bytes from {content.source!r}"
+        else:
+            whole = content.encode() if isinstance(content, str) else content
+            yield f"input {name!r}: {_write(directory, name, iter((whole,)))} bytes"
+
+
+def _write(directory: Path, name: str, content: Iterator[bytes]) -> int:
+    """Makes the file; returns its size.  Names are UTF-8 whatever the daemon's locale."""
+    first = next(content, b"")
+    size = len(first)
+    with open(_create(os.fsencode(directory), name, executable=first.startswith(_EXECUTABLE)), "wb", buffering=0) as file:
+        _write_all(file.fileno(), first)
+        for block in content:
+            _write_all(file.fileno(), block)
+            size += len(block)
+    return size
+
+
+def _create(directory: bytes, name: str, *, executable: bool) -> int:
+    path = os.path.join(directory, name.encode())  # noqa: PTH118 - pathlib has no bytes
+    try:
+        if "/" in name:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700 if executable else 0o600)
+    except OSError as error:
+        if error.errno not in _FAULT_OF_THE_NAME:
+            raise
+        raise BuildError(f"inputs: {name!r} cannot be a file beside the others: {error.strerror}; choose another name") from error
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,129 @@
+"""The building of a job: from its document to a directory that holds all that an execution system needs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import time
+import zlib
+from pathlib import Path
+
+from execution_engine.building.command_line import COMMAND_FILE
+from execution_engine.building.inputs import check_names, place
+from execution_engine.building.job_script import job_script
+from execution_engine.building.outputs import check_patterns
+from execution_engine.clock import Clock, SystemClock
+from execution_engine.config import Config
+from execution_engine.errors import BuildError
+from execution_engine.jobs.exit_record import JOB_SCRIPT, START_MARKER, read_start_marker
+from execution_engine.jobs.job import Job
+
+BUILD_LOG = ".execd/build.log"
+_SHARDS = 256
+"""Directories between a project and its jobs: 1,000,000 jobs are some 4,000 in each."""
+
+
+def build(job: Job, config: Config, clock: Clock | None = None) -> Path:
+    """Makes the job's directory with its inputs and its job script, and returns it.
+
+    Harmless when repeated: what an interrupted build left is made anew; but a directory in which this attempt or a later one
+    was started is left as it is.  Raises BuildError when the fault is the job's own (what, and how to mend it), OSError when
+    the machine cannot do it now.
+    """
+    try:
+        directory = directory_of(job, config.jobs_dir)
+        script = job_script(job, directory).encode("utf-8", "surrogateescape")
+        check_names(job.inputs)
+        check_patterns(job.outputs)
+        steps = [
+            f"{(clock or SystemClock()).now().isoformat()} job {job.safe_id}, attempt {job.attempt}, by process {os.getpid()}"
+        ]
+        began = time.perf_counter()
+        steps.append(_make(directory, config.jobs_dir, job.attempt))
+        try:
+            _fill(directory, job, config, script, steps)
+            steps.append(f"built in {(time.perf_counter() - began) * 1000:.2f} ms")
+        except (BuildError, OSError) as error:
+            steps.append(f"failed: {error}")
+            raise
+        finally:
+            _write(directory / BUILD_LOG, "".join(f"{step}\n" for step in steps).encode("utf-8", "backslashreplace"))
+    except UnicodeEncodeError as error:
+        wrong = f"U+{ord(error.object[error.start]):04X}"
+        raise BuildError(f"{error.object[:40]!r}… holds {wrong}, which is not a character; send valid Unicode") from error
+    return directory
+
+
+def directory_of(job: Job, jobs_dir: Path) -> Path:
+    """Where the job's directory is, or will be: `jobs_dir/<project>/<shard>/<id>`."""
+    shard = zlib.crc32(job.safe_id.encode()) % _SHARDS
+    return jobs_dir / job.directory_name / f"{shard:02x}" / job.safe_id
+
+
+def _fill(directory: Path, job: Job, config: Config, script: bytes, steps: list[str]) -> None:
+    """Half of the time after which the monitor takes the actor for hung is for inputs that must be fetched."""
+    steps.extend(place(job.inputs, directory, config.inputs, config.engine.actor_deadline / 2))
+    if isinstance(job.command, str):
+        text = job.command.encode("utf-8", "surrogateescape")
+        _write(directory / COMMAND_FILE, text + b"\n")
+        steps.append(f"command: a shell script of {len(text)} bytes")
+    else:
+        steps.append(f"command: {job.command[0]!r} with {len(job.command) - 1} arguments")
+    _write(directory / JOB_SCRIPT, script, mode=0o700)
+
+
+def _make(directory: Path, jobs_dir: Path, attempt: int) -> str:
+    """An empty directory with `.execd`, and a line about it."""
+    shard = directory.parent
+    for parent in (jobs_dir, shard.parent, shard):
+        _make_parent(parent, may_be_a_link=parent is jobs_dir)
+    line = f"directory {str(directory)!r}: made"
+    try:
+        os.mkdir(directory, 0o700)  # noqa: PTH102 - half the time of pathlib's
+    except FileExistsError:
+        _clear(directory, attempt)
+        line += " anew, over an earlier build"
+    os.mkdir(directory / ".execd", 0o700)  # noqa: PTH102
+    return line
+
+
+def _make_parent(path: Path, *, may_be_a_link: bool) -> None:
+    """A directory that other jobs share.  A link in its place could lead anywhere: that is the administrator's to mend."""
+    try:
+        os.mkdir(path, 0o700)  # noqa: PTH102
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(path, follow_symlinks=may_be_a_link).st_mode):  # noqa: PTH116
+            raise NotADirectoryError(
+                errno.ENOTDIR, "not a directory, or a symbolic link; make it a plain directory", str(path)
+            ) from None
+
+
+def _clear(directory: Path, attempt: int) -> None:
+    """Takes an earlier build away, unless a command was started in it.
+
+    A start marker for a job that has not been submitted means that another job had this id (of a database that is gone, say),
+    or that the database forgot: to run the command could be to run it twice, and to take the results there as this job's would
+    be a lie.
+    """
+    if os.path.lexists(directory / START_MARKER):
+        marker = read_start_marker(directory)
+        if marker is None or marker.attempt >= attempt:
+            raise BuildError(
+                f"a job was started in {str(directory)!r} already, and it is not run twice; look at what is there, then move "
+                "that directory away, or insert the job with another _id"
+            )
+    shutil.rmtree(directory)
+    os.mkdir(directory, 0o700)  # noqa: PTH102
+
+
+def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Makes a new file of this content."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        written = os.write(descriptor, content)
+        if written < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""The job script: what an execution system runs, on a machine where nothing of ours may be installed.
+
+It is a POSIX shell script that takes no arguments, no environment and no working directory from its surroundings, and it starts
+no process beside the command: all else is done by builtins.  What it does, in order:
+
+- enters the job's directory, or ends with a message on its stderr (exit code 1) and runs nothing;
+- makes the start marker (O_EXCL).  A copy of the script that finds it there ends with 0 at once: a command is never run twice;
+- runs the command with stdin /dev/null and `stdout` and `stderr` in the job's directory.  As anywhere, a program that is not
+  found gives 127, one that cannot be executed 126, one that signal n ended 128 + n;
+- hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each.  INT and QUIT are handed on as TERM: POSIX lets a shell
+  start its background commands with these two ignored, and the command has to be in the background for the shell to hear
+  signals at all;
+- writes the exit record as one line in one write (O_EXCL).  No temporary file, no rename, no sync, which would cost three
+  processes: the line's end mark tells a reader whether it is whole.  Processes that the command left in the background are not
+  waited for;
+- ends with the command's code, but with 1 in place of 99 and 100, by which Grid Engine would understand "run it again" and
+  "disable the queue"; the truth is in the record.  When the record cannot be written it says so on stderr and ends with 1.
+
+The clock times of start and end are not in the files: they are the modification times of marker and record, because a shell
+cannot tell the time without another process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from execution_engine.building.command_line import command_line, environment_lines, quote
+from execution_engine.jobs.exit_record import END_MARK, EXIT_HEAD, RECORD, START_HEAD, START_MARKER
+from execution_engine.jobs.job import Job
+
+_SCRIPT = """\
+#!/bin/sh
+# Job {id}, attempt {attempt}; made by execd.  Needs nothing but a POSIX shell, and starts no process but the command.
+execd_fail() {{ echo "execd: job {id}: $1" >&2; exit 1; }}
+umask 077
+cd {directory} || execd_fail 'cannot enter its directory; the command was not run'
+
+execd_pass() {{
+    execd_signal=$1
+    if [ -n "$!" ]; then kill -s "$1" "$!" 2>/dev/null; else execd_early=$1; fi
+}}
+execd_signal= execd_early= execd_host= execd_stat= execd_began= execd_ended=
+trap 'execd_pass TERM' TERM INT QUIT
+trap 'execd_pass HUP' HUP
+trap 'execd_pass USR1' USR1
+trap 'execd_pass USR2' USR2
+trap 'execd_pass XCPU' XCPU
+
+set -C
+if ! true 2>/dev/null >{marker}; then
+    [ -e {marker} ] && exit 0 # another copy of this script runs or ran the command
+    execd_fail 'cannot make {marker}; the command was not run'
+fi
+set +C
+read -r execd_host 2>/dev/null </proc/sys/kernel/hostname
+read -r execd_began execd_rest 2>/dev/null </proc/uptime
+read -r execd_stat 2>/dev/null </proc/self/stat
+set -- ${{execd_stat##*) }} # from field 3 on: field 2 is a name, which may hold anything
+echo "{start_head} attempt={attempt} pid=$$ start=${{20}} host=$execd_host {end}" >>{marker} ||
+    execd_fail 'cannot write {marker}; the command was not run'
+
+{{
+{environment}
+PATH=${{PATH:-/usr/local/bin:/usr/bin:/bin}}
+export PATH
+{command}
+}} </dev/null >stdout 2>stderr &
+[ -z "$execd_early" ] || kill -s "$execd_early" "$!" 2>/dev/null
+
+wait "$!"
+execd_code=$?
+while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the command
+    execd_signal=
+    kill -0 "$!" 2>/dev/null
+    execd_gone=$?
+    wait "$!" 2>/dev/null
+    execd_again=$?
+    # 127 for a command that is gone: its end was told by the wait before
+    if [ $execd_gone -eq 0 ] || [ $execd_again -ne 127 ]; then execd_code=$execd_again; fi
+done
+trap '' HUP INT QUIT TERM USR1 USR2 XCPU
+
+read -r execd_ended execd_rest 2>/dev/null </proc/uptime
+read -r execd_stat 2>/dev/null </proc/self/stat
+set -- ${{execd_stat##*) }}
+set -C
+echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host began=$execd_began ended=$execd_ended\
+ cutime=${{14}} cstime=${{15}} {end}" >{record} || execd_fail "cannot write {record}; the command ended with $execd_code"
+case $execd_code in 99 | 100) exit 1 ;; esac
+exit $execd_code
+"""
+
+
+def job_script(job: Job, directory: Path) -> str:
+    """The script that runs `job` in `directory`.  Raises BuildError for a command or an environment that no shell could run."""
+    return _SCRIPT.format(
+        id=job.safe_id,
+        attempt=job.attempt,
+        directory=quote(str(directory)),
+        marker=START_MARKER,
+        record=RECORD,
+        start_head=START_HEAD,
+        exit_head=EXIT_HEAD,
+        end=END_MARK,
+        environment=environment_lines(job, directory),
+        command=command_line(job.command),
+    )

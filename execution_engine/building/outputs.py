@@ -1,0 +1,122 @@
+"""The results of a job: which files of its directory its `outputs` patterns match.
+
+Patterns are those of a shell, relative to the job's directory: `*`, `?` and `[…]` match within one name, `**` stands for any
+number of directories (at the end of a pattern: for all files below), and names that begin with a dot match only where the
+pattern says the dot.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+
+from execution_engine.errors import BuildError
+from execution_engine.jobs.job import Result
+
+MAX_RESULTS = 10_000
+MAX_EXAMINED = 1_000_000
+"""Entries of the directory that are looked at: a job must not keep the engine busy by what it leaves behind."""
+_OURS = ".execd"
+_Pattern = tuple[str, ...]
+
+
+def check_patterns(patterns: Iterable[str]) -> None:
+    """Raises BuildError for a pattern that can match nothing in the job's directory."""
+    for pattern in patterns:
+        if not _is_valid(pattern):
+            raise BuildError(
+                f"outputs: {pattern!r} is not a pattern for files in the job's directory; expected for example "
+                "*.txt or results/**: not empty, not absolute, no .."
+            )
+
+
+def collect(directory: Path, patterns: Iterable[str]) -> list[Result]:
+    """The regular files in `directory` that a pattern matches, sorted by path, MAX_RESULTS at most.
+
+    Never leaves the directory: symbolic links to directories are not followed, those to files count if the file is inside.
+    What cannot be read is left out.  A name that is not UTF-8 is recorded with its odd bytes as `\\xNN`.
+    """
+    parsed = frozenset(filter(None, (_parse(pattern) for pattern in patterns if _is_valid(pattern))))
+    if not parsed:
+        return []
+    root = os.path.realpath(directory)
+    found: dict[str, int] = {}
+    for path, entry in _matches(root, parsed):
+        size = _size(root, entry)
+        if size is not None:
+            found[os.fsencode(path).decode("utf-8", "backslashreplace")] = size
+        if len(found) >= MAX_RESULTS:
+            break
+    return [Result(path=path, size=found[path]) for path in sorted(found)]
+
+
+def _is_valid(pattern: str) -> bool:
+    return bool(pattern) and not pattern.startswith("/") and ".." not in pattern.split("/")
+
+
+def _parse(pattern: str) -> _Pattern:
+    """The pattern's parts, without those that say nothing (`.`, an empty one, `**` after `**`)."""
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    return tuple(part for number, part in enumerate(parts) if part != "**" or number == 0 or parts[number - 1] != "**")
+
+
+def _matches(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """One walk for all patterns: each directory is read once, and only if something below it can match."""
+    for path, entry, rests in islice(_walk(root, patterns), MAX_EXAMINED):
+        if any(rest == ("**",) or (len(rest) == 1 and _match(entry.name, rest[0])) for rest in rests):
+            yield path, entry
+
+
+def _walk(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str], frozenset[_Pattern]]]:
+    """All entries worth a look: path, entry, and what of the patterns is left to match its name and what is below."""
+    todo = [("", _open_ended(patterns))]
+    while todo:
+        prefix, rests = todo.pop()
+        for entry in _entries(os.path.join(root, prefix)):  # noqa: PTH118 - an empty prefix, many times
+            if not prefix and entry.name == _OURS:
+                continue
+            path = prefix + entry.name
+            yield path, entry, rests
+            if entry.is_dir(follow_symlinks=False) and (below := _below(rests, entry.name)):
+                todo.append((path + "/", below))
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(islice(entries, MAX_EXAMINED))
+    except OSError:  # gone meanwhile, or the job took away its own permission: nothing to record there
+        return []
+
+
+def _open_ended(patterns: Iterable[_Pattern]) -> frozenset[_Pattern]:
+    """`**` may also stand for no directory at all."""
+    return frozenset(rest for pattern in patterns for rest in (pattern, pattern[1:] if pattern[0] == "**" else ()) if rest)
+
+
+def _below(rests: frozenset[_Pattern], name: str) -> frozenset[_Pattern]:
+    """What is left to match inside the directory `name`."""
+    stay = (rest for rest in rests if rest[0] == "**" and not name.startswith("."))
+    go = (rest[1:] for rest in rests if rest[0] != "**" and len(rest) > 1 and _match(name, rest[0]))
+    return _open_ended((*stay, *go))
+
+
+def _match(name: str, part: str) -> bool:
+    return fnmatchcase(name, part) and name.startswith(".") <= part.startswith(".")
+
+
+def _size(root: str, entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a regular file inside `root`; None for anything else."""
+    try:
+        if entry.is_symlink():
+            target = os.path.relpath(os.path.realpath(entry.path), root).split("/")[0]
+            if target in ("..", _OURS):
+                return None
+        status = entry.stat()
+    except OSError:  # gone meanwhile, or a link that leads nowhere
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
