@@ -8,8 +8,10 @@
         def get_status(self, job): ...   # -> Status
         def kill(self, job): ...
 
-A system lives in an actor process: `boot` is called once there before anything else, `close` at its end.  Every method may be called again
-for the same job after a crash.  The engine reads the job script's exit record itself; a system tells only what it knows beyond that.
+A system lives in an actor process: `boot` is called once there before anything else, `close` at its end.  Every method may
+be called again
+for the same job after a crash.  The engine reads the job script's exit record itself; a system tells only what it knows
+beyond that.
 """
 
 from __future__ import annotations
@@ -96,15 +98,20 @@ class Health:
 class ExecutionSystem(ABC):
     """A place where jobs run.  `run`, `get_status` and `kill` are all that must be implemented.
 
-    Errors: raise ExecutionSystemError(transient=True) when the system is down or busy: the engine tries again later, the job keeps
+    Errors: raise ExecutionSystemError(transient=True) when the system is down or busy: the engine tries again later, the job
+    keeps
     its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.  Any other
-    exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as "unknown": the engine
+    exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as "unknown":
+    the engine
     calls `find` before it submits again.
     """
 
     Options: ClassVar[type[Options]] = Options
     host_bound: ClassVar[bool] = False
     """True: a job that was built by an engine on one host can be run by that engine only."""
+    record_suffices: ClassVar[bool] = True
+    """True: a job's exit record is its end, and the system need not be asked about it again.  False: it ends only when the
+    system has said so too."""
 
     def __init__(self, context: Context, options: Any) -> None:
         """Keeps its arguments and touches nothing else; `options` is an instance of the class' `Options`."""
@@ -128,7 +135,8 @@ class ExecutionSystem(ABC):
     @abstractmethod
     def get_status(self, job: Job) -> Status:
         """What the job is now: one of ON_SYSTEM or FINAL.  A final one means "the system has it no longer"; the exit
-        record decides how it ended.  Raise ExecutionSystemError(transient=True) when the system cannot be asked; return UNKNOWN when it was
+        record decides how it ended.  Raise ExecutionSystemError(transient=True) when the system cannot be asked; return
+        UNKNOWN when it was
         asked and does not know this job.
         """
 
@@ -149,13 +157,15 @@ class ExecutionSystem(ABC):
                 yield job, error
 
     def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
-        """The status of each job by its `text_id`; a job that is left out was not asked about.  One query for all, if possible."""
+        """The status of each job by its `text_id`; a job that is left out was not asked about.  One query for all, if
+        possible."""
         return {job.text_id: self.get_status(job) for job in jobs}
 
     def find(self, job: Job) -> str | None:
         """The native id under which the system knows `job.execution.name`, or None when it certainly does not have it.
 
-        Called after a crash between the submission and the storing of its id.  A system that cannot look keeps this default: the job is
+        Called after a crash between the submission and the storing of its id.  A system that cannot look keeps this default:
+        the job is
         submitted again, and the start marker in the job's directory keeps its command from running twice.
         """
         del job

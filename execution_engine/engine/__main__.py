@@ -1,0 +1,45 @@
+"""The monitor process: `python -m execution_engine.engine CONFIG_FILE CHANNEL_FD MASTER_PID`, started by the master."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from execution_engine import events
+from execution_engine.clock import SystemClock
+from execution_engine.config import load
+from execution_engine.engine.channel import Channel
+from execution_engine.engine.lifeline import die_with_parent
+from execution_engine.engine.monitor import Monitor
+from execution_engine.errors import ConfigError, ExecdError
+
+EXIT_BOOT_FAILED = 78
+"""EX_CONFIG: the engine cannot start for a reason that a restart does not change."""
+
+
+def main(path: str, fd: str, master: str) -> int:
+    """Runs one monitor to its end; returns the exit code."""
+    die_with_parent(int(master))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the master hears them and says what to do
+    setproctitle("execd: monitor")
+    channel = Channel.from_fd(int(fd))
+    try:
+        config = load(Path(path))
+        events.send_to(events.SocketSink(config.run_dir / "log"), process="monitor")
+        monitor = Monitor(config, channel, SystemClock())
+        monitor.boot()
+    except ExecdError as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        channel.send({"failed": problems, "configuration": isinstance(error, ConfigError)})
+        return EXIT_BOOT_FAILED
+    monitor.run()
+    monitor.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))

@@ -1,0 +1,105 @@
+"""Takes jobs from `to be built` to `to be submitted`: chooses the system, makes the directory and the script."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+
+from execution_engine.building import build
+from execution_engine.engine.actor import Actor, Workplace, announce_claims
+from execution_engine.engine.assembly import lane
+from execution_engine.engine.vetting import Vetting
+from execution_engine.errors import BuildError
+from execution_engine.jobs.job import SCHEMA_VERSION, Job
+from execution_engine.jobs.status import Status
+from execution_engine.notification.notifier import Notifier
+from execution_engine.store.job_store import Change, Work
+
+
+class BuildingActor(Actor):
+    """One batch of due jobs after the other."""
+
+    work = Work.BUILDING
+
+    def __init__(self, workplace: Workplace) -> None:
+        super().__init__(workplace)
+        self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
+        self._host = socket.gethostname()
+
+    def turn(self) -> int:
+        claims = self.claim()
+        announce_claims(claims, self.owner)
+        good, changes = self._vetting.sort(claims, self.clock.now())
+        for claimed in good:
+            self.beat()
+            assert isinstance(claimed.job, Job)
+            changes.append(self._build(claimed.job))
+        self.apply(changes)
+        if claims:
+            self.tell(did=self._summary(changes))
+        return len(claims)
+
+    def _build(self, job: Job) -> Change:
+        now = self.clock.now()
+        decision = self.site.dispatcher.route(job)
+        why = [asked.model_dump() for asked in decision.why]
+        if decision.route is None:
+            change = self._vetting.end(job, Status.ERROR, "no route", "no route takes this job; see `execd explain`", now)
+            return _with(change, {"execution": {**job.execution.model_dump(), "why": why}})
+        plan = self.site.systems[decision.route.system]
+        execution = {
+            "route": decision.route.name,
+            "system": plan.name,
+            "lane": lane(plan, self._host),
+            "host": self._host,
+            "name": f"execd-{job.safe_id}-{job.attempt}",
+            "job_no": None,
+            "why": why,
+        }
+        job = job.model_copy(update={"execution": job.execution.model_validate(execution)})
+        try:
+            directory = build(job, self.site.config)
+        except BuildError as error:
+            return _with(self._vetting.end(job, Status.ERROR, "build failed", str(error), now), {"execution": execution})
+        except OSError as error:
+            return self._later(job, error)
+        return Change(
+            job,
+            Status.TO_BE_SUBMITTED,
+            why=f"route {decision.route.name}",
+            fields={
+                "schema": SCHEMA_VERSION,
+                "dir": str(directory),
+                "priority": job.priority,
+                "attempt": job.attempt,
+                "execution": execution,
+                "times.built": self.clock.now(),
+            },
+        )
+
+    def _later(self, job: Job, error: OSError) -> Change:
+        """The machine's fault, not the job's: a full disk, a directory that cannot be written.  The job waits."""
+        self.tell(outage="jobs_dir", error=f"cannot build in {self.site.config.jobs_dir}: {error}")
+        return Change(
+            job, Status.TO_BE_BUILT, why=f"cannot be built now: {error}", due_at=self.due_in(self.settings.retry_delay.max / 4)
+        )
+
+    def _summary(self, changes: list[Change]) -> dict[str, object]:
+        built: dict[str, int] = {}
+        for change in changes:
+            if change.status is Status.TO_BE_SUBMITTED:
+                name = change.fields["execution"]["lane"]
+                built[name] = built.get(name, 0) + 1
+        if built:
+            self._jobs_dir_works()
+        return {"built": built, "notify": sum(1 for change in changes if change.status in _ENDS and change.due_at is not None)}
+
+    def _jobs_dir_works(self) -> None:
+        self.tell(works="jobs_dir")
+
+
+_ENDS = frozenset({Status.ERROR, Status.KILLED})
+
+
+def _with(change: Change, fields: dict[str, object]) -> Change:
+    return replace(change, fields={**change.fields, **fields})

@@ -1,0 +1,26 @@
+"""An actor that works with one execution system."""
+
+from __future__ import annotations
+
+import socket
+
+from execution_engine.engine.actor import Actor, Workplace
+from execution_engine.engine.assembly import lane
+
+
+class LaneActor(Actor):
+    """Makes the system, opens it after the fork and closes it at the end."""
+
+    def __init__(self, workplace: Workplace, system: str) -> None:
+        super().__init__(workplace)
+        plan = self.site.systems[system]
+        self.name = plan.name
+        self.lane = lane(plan, socket.gethostname())
+        self.system = plan.make()
+
+    def boot(self) -> None:
+        self.system.boot()
+        self.tell(works="system")
+
+    def close(self) -> None:
+        self.system.close()

@@ -1,0 +1,69 @@
+"""What does not answer now: the database, an execution system, the jobs directory.  Each is tried again with back-off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from execution_engine import events
+from execution_engine.clock import Clock
+
+
+@dataclass(slots=True)
+class Outage:
+    """One of them."""
+
+    since: datetime
+    error: str
+    delay: float
+    again_at: float
+    """monotonic"""
+    count: int = 1
+
+
+class Outages:
+    """Keeps account of what is out of reach, and tells of the beginning and the end."""
+
+    def __init__(self, clock: Clock, first_delay: float, longest_delay: float) -> None:
+        self._clock = clock
+        self._first, self._longest = first_delay, longest_delay
+        self._current: dict[str, Outage] = {}
+
+    def report(self, what: str, error: str) -> None:
+        """`what` did not answer just now."""
+        now = self._clock.monotonic()
+        known = self._current.get(what)
+        if known is None:
+            self._current[what] = Outage(self._clock.now(), error, self._first, now + self._first)
+            events.emit("outage.begun", what=what, error=error)
+            return
+        known.count += 1
+        known.error = error
+        if now >= known.again_at:
+            known.delay = min(known.delay * 2, self._longest)
+            known.again_at = now + known.delay
+        events.emit("outage", what=what, error=error)
+
+    def over(self, what: str) -> None:
+        """`what` answered."""
+        if (known := self._current.pop(what, None)) is not None:
+            seconds = (self._clock.now() - known.since).total_seconds()
+            events.emit("outage.ended", what=what, seconds=seconds, count=known.count)
+
+    def waits(self, what: str) -> bool:
+        """Whether it is too early to try `what` again."""
+        known = self._current.get(what)
+        return known is not None and self._clock.monotonic() < known.again_at
+
+    def error(self, what: str) -> str | None:
+        """What went wrong last, while the outage lasts."""
+        known = self._current.get(what)
+        return known.error if known else None
+
+    def report_all(self) -> list[dict[str, Any]]:
+        """For `execd status`."""
+        return [
+            {"what": what, "since": outage.since.isoformat(), "error": outage.error, "count": outage.count}
+            for what, outage in sorted(self._current.items())
+        ]

@@ -1,0 +1,227 @@
+"""The living actors: who works at which post, who is idle, who died, who hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from execution_engine import events
+from execution_engine.clock import Clock
+from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.fork_server import ForkServer
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A kind of work, for one execution system where the work belongs to one."""
+
+    kind: str
+    system: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.system}" if self.system else self.kind
+
+
+@dataclass(slots=True)
+class Worker:
+    """One actor process as the monitor sees it."""
+
+    post: Post
+    name: str
+    channel: Channel
+    server: ForkServer
+    started: float
+    last_beat: float
+    pid: int = 0
+    idle: bool = False
+    poked: bool = False
+    careful: bool = False
+    hung: bool = False
+
+
+@dataclass(slots=True)
+class _Staff:
+    limit: int
+    wanted: bool = False
+    """work came while everybody was busy"""
+    careful: bool = False
+    """the last actor died: the next one takes one job at a time, so that the job that kills it is known"""
+    not_before: float = 0.0
+    workers: list[Worker] = field(default_factory=list)
+
+
+class Roster:
+    """Starts actors where they are wanted, up to a limit for each post.
+
+    `on_message(worker, message)` and `on_death(worker, how)` tell the monitor; `how` is None for an orderly end.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        deadline: float,
+        on_message: Callable[[Worker, Message], None],
+        on_death: Callable[[Worker, str | None, int], None],
+    ) -> None:
+        self._clock = clock
+        self._deadline = deadline
+        self._on_message, self._on_death = on_message, on_death
+        self._staff: dict[Post, _Staff] = {}
+        self._unborn: dict[int, Worker] = {}
+        self._number = 0
+        self.server: ForkServer
+
+    def employ(self, server: ForkServer) -> None:
+        """From now on actors are forked from this server; those of another finish their batch and end."""
+        self.server = server
+        for worker in self.workers():
+            if worker.server is not server:
+                worker.channel.send({"stop": True})
+
+    def employs(self, server: ForkServer) -> bool:
+        """Whether an actor of this server lives."""
+        return any(worker.server is server for worker in self.workers())
+
+    def open_posts(self, posts: dict[Post, int]) -> None:
+        """The posts that there are from now on, and how many actors each may have at a time."""
+        for post in set(self._staff) - set(posts):
+            if not self._staff[post].workers:
+                del self._staff[post]
+        for post, limit in posts.items():
+            self._staff.setdefault(post, _Staff(limit)).limit = limit
+
+    def workers(self) -> Iterator[Worker]:
+        """All living actors."""
+        for staff in list(self._staff.values()):
+            yield from list(staff.workers)
+
+    def want(self, post: Post) -> None:
+        """There is work at this post: wakes an idle actor, starts one, or remembers it until one is free."""
+        staff = self._staff.get(post)
+        if staff is None:
+            return
+        idle = next((worker for worker in staff.workers if worker.idle and worker.server is self.server), None)
+        if idle is not None:
+            idle.idle, idle.poked, idle.last_beat = False, True, self._clock.monotonic()
+            idle.channel.send({"go": True})
+        elif len(staff.workers) < staff.limit and self._clock.monotonic() >= staff.not_before:
+            self._start(post, staff)
+        else:
+            staff.wanted = True
+
+    def _start(self, post: Post, staff: _Staff) -> None:
+        self._number += 1
+        now = self._clock.monotonic()
+        name = f"{post.kind}-{self._number}"
+        spec = {"kind": post.kind, "system": post.system, "name": name, "careful": staff.careful}
+        worker = Worker(post, name, self.server.fork(self._number, spec), self.server, now, now, careful=staff.careful)
+        staff.wanted = False
+        staff.workers.append(worker)
+        self._unborn[self._number] = worker
+
+    # --- what is heard
+
+    def hear(self, worker: Worker) -> bool:
+        """Reads what an actor sent; False when it has closed its end."""
+        try:
+            while (message := worker.channel.receive()) is not None:
+                worker.last_beat = self._clock.monotonic()
+                if "idle" in message:
+                    self._rest(worker)
+                else:
+                    self._on_message(worker, message)
+        except EOFError:
+            return False
+        return True
+
+    def _rest(self, worker: Worker) -> None:
+        staff = self._staff[worker.post]
+        worker.idle, worker.poked = True, False
+        if worker.careful:
+            staff.careful = False
+        if staff.wanted:
+            staff.wanted = False
+            self.want(worker.post)
+
+    def hear_server(self, server: ForkServer) -> None:
+        """Reads what a fork server sent: births and deaths.  Raises EOFError when the server is gone."""
+        while (message := server.channel.receive()) is not None:
+            if "forked" in message:
+                worker = self._unborn.pop(message["forked"])
+                worker.pid = message["pid"]
+                events.emit("actor.started", actor=worker.name, post=str(worker.post), actor_pid=worker.pid)
+            elif "not_forked" in message:
+                worker = self._unborn.pop(message["not_forked"])
+                self._bury(worker, f"could not be forked: {message['error']}", 0)
+            elif "ended" in message:
+                for worker in [each for each in self.workers() if each.pid == message["ended"]]:
+                    self._ended(worker, message["status"])
+
+    def _ended(self, worker: Worker, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        if worker.hung:
+            how: str | None = f"hung: no progress for {self._deadline:g} s"
+        elif code < 0:
+            how = f"ended by signal {signal.Signals(-code).name}"
+        else:
+            how = None if code in (0, 75) else f"ended with exit code {code}"
+        self.hear(worker)  # its last words
+        self._bury(worker, how, code)
+
+    def server_died(self, server: ForkServer) -> None:
+        """All actors of a fork server die with it."""
+        for worker in self.workers():
+            if worker.server is server:
+                self._bury(worker, "died with its fork server", -signal.SIGKILL)
+        self._unborn.clear()
+
+    def _bury(self, worker: Worker, how: str | None, code: int) -> None:
+        staff = self._staff[worker.post]
+        staff.workers.remove(worker)
+        if how is not None:
+            staff.careful = True
+            staff.not_before = self._clock.monotonic() + 0.2
+            events.emit("actor.hung" if worker.hung else "actor.crashed", actor=worker.name, post=str(worker.post), how=how)
+        else:
+            events.emit("actor.ended", actor=worker.name, post=str(worker.post), code=code)
+        self._on_death(worker, how, code)
+        worker.channel.close()
+        if (worker.poked or staff.wanted) and code == 0:
+            self.want(worker.post)
+
+    # --- deadlines and the end
+
+    def sweep(self) -> None:
+        """Kills the actors that make no progress, and starts those that are wanted still."""
+        now = self._clock.monotonic()
+        for worker in self.workers():
+            if not worker.idle and not worker.hung and worker.pid and now - worker.last_beat > self._deadline:
+                worker.hung = True
+                worker.server.kill(worker.pid)
+        for post, staff in self._staff.items():
+            if staff.wanted and len(staff.workers) < staff.limit:
+                self.want(post)
+
+    def stop(self) -> None:
+        """Asks all actors to finish their batch and end."""
+        for staff in self._staff.values():
+            staff.wanted, staff.limit = False, 0
+        for worker in self.workers():
+            worker.poked = False
+            worker.channel.send({"stop": True})
+
+    def kill(self) -> None:
+        """Kills those that are left."""
+        for worker in self.workers():
+            if worker.pid:
+                worker.server.kill(worker.pid)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """For `execd status`."""
+        return [
+            {"title": str(worker.post), "name": worker.name, "pid": worker.pid, "state": "idle" if worker.idle else "busy"}
+            for worker in self.workers()
+        ]

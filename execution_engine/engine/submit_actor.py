@@ -1,0 +1,113 @@
+"""Hands jobs to one execution system: from `to be submitted`, over the stored intent `submitting`, to the system's native id."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+
+from execution_engine import events
+from execution_engine.engine.actor import Workplace, announce_claims
+from execution_engine.engine.lane_actor import LaneActor
+from execution_engine.engine.vetting import Vetting
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.notification.notifier import Notifier
+from execution_engine.store.job_store import Change, Claimed, Work
+from execution_engine.systems.execution_systems import Started
+
+
+class SubmitActor(LaneActor):
+    """One batch after the other, as far as the system has slots."""
+
+    work = Work.SUBMIT
+
+    def __init__(self, workplace: Workplace, system: str) -> None:
+        super().__init__(workplace, system)
+        self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
+
+    def turn(self) -> int:
+        free = self._free_slots()
+        if free == 0:
+            self.tell(full=True)
+            return 0
+        claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
+        announce_claims(claims, self.owner)
+        good, changes = self._vetting.sort(claims, self.clock.now())
+        fresh, adopted = self._adopt(good)
+        self.apply(changes + adopted)
+        submitted = len(adopted)
+        for job, outcome in self.system.run_many(fresh) if fresh else ():
+            self.beat()
+            change = self._outcome(job, outcome)
+            submitted += change.status in _TAKEN
+            self.apply([change])
+        if claims:
+            self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
+        return len(claims)
+
+    def _free_slots(self) -> int | None:
+        """How many cores are free here; None when the system queues by itself."""
+        slots = self.system.slots()
+        if slots is None:
+            return None
+        used = sum(
+            job.resources.cores
+            for job in self.store.on_system(self.lane)
+            if job.execution.job_no or job.status is Status.SUBMITTING
+        )
+        return max(0, slots - used)
+
+    def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Job], list[Change]]:
+        """Jobs whose submission was cut short: those that the system has after all, and the others."""
+        fresh: list[Job] = []
+        adopted: list[Change] = []
+        for claimed in claims:
+            job = claimed.job
+            assert isinstance(job, Job)
+            native = self.system.find(job) if claimed.was is Status.SUBMITTING else None
+            if native is None:
+                fresh.append(job)
+            else:
+                adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
+        return fresh, adopted
+
+    def _outcome(self, job: Job, outcome: str | Started | Exception) -> Change:
+        if isinstance(outcome, str):
+            outcome = Started(outcome)
+        if isinstance(outcome, Started) and outcome.native_id:
+            return self._submitted(job, outcome, why="")
+        if isinstance(outcome, ExecutionSystemError):
+            return self._again(job, str(outcome)) if outcome.transient else self._refused(job, str(outcome))
+        return self._unsure(job, outcome)
+
+    def _submitted(self, job: Job, started: Started, why: str) -> Change:
+        now = self.clock.now()
+        fields = {"execution.job_no": started.native_id, "times.submitted": now}
+        if started.status is Status.RUNNING:
+            fields["times.started"] = now
+        return Change(job, started.status, why=why, fields=fields)
+
+    def _refused(self, job: Job, message: str) -> Change:
+        return self._vetting.end(job, Status.ERROR, "submission refused", message, self.clock.now())
+
+    def _again(self, job: Job, message: str) -> Change:
+        """The system is down or busy and certainly did not take the job."""
+        self.tell(outage="system", error=message)
+        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
+
+    def _unsure(self, job: Job, outcome: object) -> Change:
+        """The class of the system failed in a way it should not: whether the system has the job is not known.
+
+        The job stays `submitting`, charged with a crash, so that the next claim asks the system for it by name first.
+        """
+        if isinstance(outcome, BaseException):
+            text = "".join(traceback.format_exception(outcome))
+        else:
+            text = f"run() returned {outcome!r} instead of a native id"
+        events.emit("system.error", system=self.name, job=job.text_id, error=repr(outcome), traceback=text)
+        delay = min(2.0 ** (job.lease.crashes + 1), 30.0)
+        return Change(job, job.status, crash=f"{self.name}.run: {outcome!r}", due_at=self.due_in(delay))
+
+
+_TAKEN = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING})

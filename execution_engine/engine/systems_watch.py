@@ -1,0 +1,106 @@
+"""What the monitor knows of each execution system: its lane, whether it has room, when to ask about its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from execution_engine.clock import Clock
+from execution_engine.config import PollInterval
+from execution_engine.engine.schedule import Pace
+
+
+@dataclass(slots=True)
+class _System:
+    lane: str
+    slots: int | None
+    pace: Pace
+    active: int | None = None
+    """jobs that it has; None: not asked yet"""
+    full: bool = False
+
+
+class SystemsWatch:
+    """All systems of the configuration, by name."""
+
+    def __init__(self, clock: Clock, interval: PollInterval) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._systems: dict[str, _System] = {}
+
+    def set_systems(self, systems: Iterable[dict[str, Any]]) -> None:
+        """The systems that there are from now on (`name`, `lane`, `slots`); those that stay keep what is known of them."""
+        known = self._systems
+        self._systems = {}
+        for each in systems:
+            old = known.get(each["name"])
+            pace = old.pace if old else Pace(self._clock, self._interval)
+            active = old.active if old else None
+            self._systems[each["name"]] = _System(each["lane"], each["slots"], pace, active)
+
+    def lanes(self) -> Iterator[tuple[str, str]]:
+        """Name and lane of each system."""
+        for name, system in self._systems.items():
+            yield name, system.lane
+
+    def system_of(self, lane: str) -> str | None:
+        """The system whose lane this is."""
+        return next((name for name, system in self._systems.items() if system.lane == lane), None)
+
+    # --- room for more
+
+    def may_submit(self, name: str) -> bool:
+        """Whether to look for jobs that wait for this system: not while all of its slots are taken."""
+        return not self._systems[name].full
+
+    def full(self, name: str) -> None:
+        """All slots are taken; the end of a job makes room."""
+        if (system := self._systems.get(name)) is not None and system.active != 0:
+            system.full = True
+
+    def room(self, name: str) -> None:
+        """A job ended, or one came that may fit."""
+        if (system := self._systems.get(name)) is not None:
+            system.full = False
+
+    # --- asking
+
+    def due(self) -> list[str]:
+        """The systems to be asked now: those that have jobs, or may have some from an earlier time, whose interval is over."""
+        return [name for name, system in self._systems.items() if system.active != 0 and system.pace.due()]
+
+    def looking(self, name: str) -> None:
+        """An actor was sent to ask; do not send another at once."""
+        self._systems[name].pace.wait(self._interval.min)
+
+    def asked(self, name: str, *, active: int, changed: int) -> None:
+        """An actor has asked: so many jobs are there, so many had news."""
+        if (system := self._systems.get(name)) is not None:
+            system.active = active
+            system.pace.looked(news=changed > 0)
+            if active == 0:
+                system.full = False
+
+    def submitted(self, name: str) -> None:
+        """The system has jobs now: ask soon."""
+        if (system := self._systems.get(name)) is not None:
+            system.active = (system.active or 0) + 1
+            system.pace.looked(news=True)
+
+    def at_once(self, name: str) -> None:
+        """The system has news (it said so itself, or a request was sent to it): ask now."""
+        if (system := self._systems.get(name)) is not None:
+            system.active = system.active or 1
+            system.pace.at_once()
+
+    def remaining(self) -> float:
+        """Seconds until one of them is to be asked."""
+        return min((system.pace.remaining() for system in self._systems.values() if system.active != 0), default=3600.0)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """For `execd status`."""
+        return {
+            name: {"lane": system.lane, "slots": system.slots, "active": system.active or 0, "full": system.full}
+            for name, system in self._systems.items()
+        }

@@ -1,0 +1,54 @@
+"""The jobs of a claim that must not be worked on, and what becomes of them instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from execution_engine.engine.actor import ended
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.notification.notifier import Notifier
+from execution_engine.store.job_store import BrokenJob, Change, Claimed
+
+
+class Vetting:
+    """Looks at claimed jobs before an actor starts with them."""
+
+    def __init__(self, notifier: Notifier, crashes: int) -> None:
+        self._notifier = notifier
+        self._crashes = crashes
+
+    def sort(self, claims: Iterable[Claimed], now: datetime) -> tuple[list[Claimed], list[Change]]:
+        """The jobs to work on, and the changes for all others: broken documents, jobs that kill their actors, jobs
+        whose kill was asked for in the meantime.
+        """
+        good: list[Claimed] = []
+        changes: list[Change] = []
+        for claimed in claims:
+            change = self._verdict(claimed, now)
+            if change is None:
+                good.append(claimed)
+            else:
+                changes.append(change)
+        return good, changes
+
+    def _verdict(self, claimed: Claimed, now: datetime) -> Change | None:
+        job = claimed.job
+        if isinstance(job, BrokenJob):
+            return self.broken(job, now)
+        if job.lease.crashes >= self._crashes:
+            message = f"its {claimed.was} actor died {job.lease.crashes} times with this job, the last time: {job.lease.crash}"
+            return self.end(job, Status.ERROR, "actor crashed", message, now)
+        if job.request == "kill" and claimed.was is not Status.SUBMITTING:
+            return self.end(job, Status.KILLED, "killed", f"killed on request while it was {claimed.was}", now)
+        return None
+
+    def broken(self, job: BrokenJob, now: datetime) -> Change:
+        """The change that ends a document that does not describe a job.  Nobody is told: it does not say whom."""
+        message = "; ".join(job.problems)
+        return ended(job, Status.ERROR, "invalid job", message, now=now, notify=False, fields={"times": {"ended": now}})
+
+    def end(self, job: Job, status: Status, kind: str, message: str, now: datetime) -> Change:
+        """The change that ends a job here, with its owner's notification if there is to be one."""
+        return ended(job, status, kind, message, now=now, notify=bool(self._notifier.targets_of(job)))

@@ -1,0 +1,50 @@
+"""The wake socket: anyone who has news for the engine (the client API, a keeper of local jobs) sends a datagram there.
+
+A hint to look now, nothing more: polling is the truth, and a datagram that is lost costs a moment only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+
+
+class WakeSocket:
+    """The monitor's end, `wake` in the run directory, open to the daemon's user only."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "wake"
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Binds the socket, in place of one that a dead engine left."""
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        old = os.umask(0o177)
+        try:
+            self._socket.bind(str(self._path))
+        finally:
+            os.umask(old)
+
+    def fileno(self) -> int:
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def receive(self) -> set[str]:
+        """Empties the socket; the names of the systems that have news (none for news of new jobs)."""
+        assert self._socket is not None
+        systems: set[str] = set()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self._socket.recv(4096)
+                with contextlib.suppress(ValueError, AttributeError):
+                    systems.add(str(json.loads(data).get("system", "")))
+        return systems - {""}
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)

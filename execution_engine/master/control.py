@@ -1,0 +1,155 @@
+"""Starting, stopping and asking the daemon, from the command line's side."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from execution_engine.clock import SystemClock
+from execution_engine.config import Config, load
+from execution_engine.engine import state
+from execution_engine.engine.channel import Channel, Message
+from execution_engine.errors import ConfigError, DaemonError
+from execution_engine.master.master import Master, prepare
+from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
+
+_START_TIMEOUT = 120.0
+_RELOAD_TIMEOUT = 90.0
+
+
+def start(config_file: Path, *, foreground: bool) -> int:
+    """Starts an engine; returns the master's process id when it takes jobs (`foreground`: 0 when it has ended).
+
+    Raises AlreadyRunning, ConfigError, or DaemonError with the reason.
+    """
+    config = load(config_file)
+    if (pid := holder(config.run_dir)) is not None:
+        raise AlreadyRunning(config.run_dir, pid)
+    prepare(config)
+    if foreground:
+        return _run_here(config)
+    ours, theirs = Channel.pair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _become_daemon(config, theirs)
+    theirs.close()
+    os.waitpid(child, 0)
+    return _ready(_answer(ours), config)
+
+
+def _run_here(config: Config) -> int:
+    said: list[Message] = []
+    if not Master(config, SystemClock(), said.append, terminal=sys.stderr).run():
+        _ready(said[-1] if said else {"failed": ["the engine ended before it was ready"]}, config)
+    return 0
+
+
+def _become_daemon(config: Config, channel: Channel) -> None:
+    """The child of `start`: detaches, becomes the master, and never returns."""
+    code = 1
+    try:
+        from daemon import DaemonContext
+
+        # What Python itself says in the worst case (a traceback, the C library's last words) is kept beside the sockets.
+        with (
+            open(config.run_dir / "stderr", "w", encoding="utf-8") as stderr,
+            DaemonContext(
+                detach_process=True,
+                prevent_core=False,  # jobs would inherit the limit
+                umask=0o077,
+                working_directory="/",
+                files_preserve=[channel.fileno()],
+                signal_map={},
+                stderr=stderr,
+            ),
+        ):
+            code = 0 if Master(config, SystemClock(), lambda message: _tell(channel, message)).run() else 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the start must learn of it
+        channel.send({"failed": [f"the daemon failed: {error!r}; see {config.log.file}"]})
+    finally:
+        os._exit(code)
+
+
+def _tell(channel: Channel, message: Message) -> None:
+    channel.send(message)
+    channel.close()
+
+
+def _answer(channel: Channel) -> Message:
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        if not selector.select(_START_TIMEOUT):
+            return {"failed": [f"it was not ready after {_START_TIMEOUT:g} s; see its log"]}
+    try:
+        return channel.receive() or {"failed": ["it said nothing; see its log"]}
+    except EOFError:
+        return {"failed": ["it ended before it was ready; see its log"]}
+
+
+def _ready(message: Message, config: Config) -> int:
+    if "ready" in message:
+        return int(message["ready"])
+    if message.get("configuration"):
+        raise ConfigError(message["failed"])
+    if message.get("error") == AlreadyRunning.__name__:
+        raise AlreadyRunning(config.run_dir, holder(config.run_dir) or 0)
+    raise DaemonError("the engine did not start: " + "; ".join(message["failed"]))
+
+
+def stop(config: Config, timeout: float) -> None:
+    """Ends the engine and returns when it is down.  Raises NotRunning, or DaemonError when it is not down in time."""
+    pid = _running(config)
+    os.kill(pid, signal.SIGTERM)
+    if not _until(lambda: holder(config.run_dir) != pid, timeout):
+        raise DaemonError(
+            f"the engine (pid {pid}) is still busy after {timeout:g} s; it ends when its actors have finished their batch"
+        )
+
+
+def reload(config: Config) -> None:
+    """Lets the engine read its configuration and plug-ins anew; returns when it has taken them.
+
+    Raises NotRunning; ConfigError with all problems when it refused them and goes on with the old ones.
+    """
+    pid = _running(config)
+    asked = SystemClock().now()
+    os.kill(pid, signal.SIGHUP)
+
+    def answer() -> dict[str, Any] | None:
+        last = state.read(config.run_dir, state.STATE).get("reload")
+        return last if last and datetime.fromisoformat(last["at"]) >= asked else None
+
+    if not _until(lambda: answer() is not None, _RELOAD_TIMEOUT):
+        raise DaemonError(f"the engine (pid {pid}) has not answered after {_RELOAD_TIMEOUT:g} s; see its log")
+    if (last := answer()) and last["problems"]:
+        raise ConfigError(last["problems"])
+
+
+def status(config: Config) -> dict[str, Any]:
+    """What the engine tells of itself.  Raises NotRunning."""
+    pid = _running(config)
+    return {**state.read(config.run_dir, state.STATE), "pid": pid}
+
+
+def _running(config: Config) -> int:
+    pid = holder(config.run_dir)
+    if pid is None:
+        raise NotRunning(f"no engine runs on {config.run_dir}; `execd start` starts one")
+    return pid
+
+
+def _until(condition: Callable[[], bool], timeout: float) -> bool:
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,298 @@
+"""The master process: hears signals, writes the log, and keeps a monitor alive.
+
+It holds no database connection and no thread, and does nothing that could hang.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TextIO
+
+from setproctitle import setproctitle
+
+from execution_engine import events
+from execution_engine.clock import Clock
+from execution_engine.config import Config, load
+from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.fork_server import python_path
+from execution_engine.errors import ConfigError, DaemonError
+from execution_engine.logger import Logger, LogReceiver
+from execution_engine.master import systemd
+from execution_engine.master.pid_file import PidFile
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 5.0
+_HEALTHY_AFTER = 60.0
+_HUNG_AFTER = 60.0
+_STOP_TIMEOUT = 60.0
+_TICK = 5.0
+
+Report = Callable[[Message], None]
+
+
+class Master:
+    """One master.  `report` is told once how the start went: `{"ready": pid}` or `{"failed": [problems], "configuration":
+    bool}`."""
+
+    def __init__(self, config: Config, clock: Clock, report: Report, terminal: TextIO | None = None) -> None:
+        self._config = config
+        self._clock = clock
+        self._report = report
+        self._log = Logger(config.log, terminal=terminal, clock=clock)
+        self._pid_file = PidFile(config.run_dir)
+        self._receiver = LogReceiver(config.run_dir / "log", self._log)
+        self._monitor: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self._caught: list[int] = []
+        self._ready = False
+        self._stopping_since: float | None = None
+        self._delay = _FIRST_DELAY
+        self._start_at: float | None = None
+        self._started_at = 0.0
+        self._last_beat = 0.0
+        self.restarts = 0
+
+    def run(self) -> bool:
+        """Lives the whole life of an engine.  False: it could not start (the reason has been reported)."""
+        try:
+            self._boot()
+        except DaemonError as error:
+            self._report({"failed": [str(error)], "error": type(error).__name__})
+            return False
+        try:
+            while not self._over():
+                self._turn()
+        finally:
+            self._close()
+        return self._ready
+
+    def _boot(self) -> None:
+        self._pid_file.acquire()
+        self._log.open()
+        events.send_to(self._log.handle, process="master")
+        self._receiver.open()
+        setproctitle("execd: master")
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._receiver, selectors.EVENT_READ)
+        self._wakeup, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._catch)
+        events.emit("engine.started", config=str(self._config.file), run_dir=str(self._config.run_dir))
+        self._start_monitor()
+
+    def _catch(self, number: int, _frame: FrameType | None) -> None:
+        self._caught.append(number)
+
+    # --- the loop
+
+    def _turn(self) -> None:
+        for key, _mask in self._selector.select(self._timeout()):
+            if key.fileobj is self._receiver:
+                self._receiver.receive()
+            elif key.fileobj is self._wakeup:
+                os.read(self._wakeup, 4096)
+            else:
+                self._hear_monitor()
+        self._handle_signals()
+        self._reap()
+        self._restart()
+        self._watch()
+        self._log.tick()
+
+    def _timeout(self) -> float:
+        if self._start_at is not None:
+            return max(0.0, self._start_at - self._clock.monotonic())
+        return _TICK
+
+    def _over(self) -> bool:
+        return self._stopping_since is not None and self._monitor is None
+
+    def _handle_signals(self) -> None:
+        while self._caught:
+            number = self._caught.pop(0)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop(signal.Signals(number).name)
+            elif number == signal.SIGHUP:
+                self._reload()
+
+    def _stop(self, why: str) -> None:
+        """The first time it asks, the second time it does not wait."""
+        again = self._stopping_since is not None
+        self._stopping_since = self._stopping_since or self._clock.monotonic()
+        systemd.notify(STOPPING="1")
+        events.emit("engine.stopping", why=why, at_once=again)
+        if self._channel is not None:
+            self._channel.send({"stop": True})
+        if again and self._monitor is not None:
+            self._kill_monitor()
+
+    def _reload(self) -> None:
+        systemd.reloading()
+        self._log.reopen()
+        if self._channel is None or not self._ready:
+            events.emit("reload.refused", problems=["the monitor does not run now; try again"])
+            systemd.notify(READY="1")
+            return
+        self._channel.send({"reload": str(self._config.file)})
+
+    # --- the monitor
+
+    def _start_monitor(self) -> None:
+        self._channel, theirs = Channel.pair()
+        command = [
+            sys.executable,
+            "-m",
+            "execution_engine.engine",
+            str(self._config.file),
+            str(theirs.fileno()),
+            str(os.getpid()),
+        ]
+        self._monitor = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": python_path()},
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            process_group=0,
+        )
+        theirs.close()
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._start_at = None
+        self._started_at = self._last_beat = self._clock.monotonic()
+
+    def _hear_monitor(self) -> None:
+        assert self._channel is not None
+        try:
+            while (message := self._channel.receive()) is not None:
+                self._last_beat = self._clock.monotonic()
+                self._take(message)
+        except EOFError:
+            self._hang_up()
+
+    def _take(self, message: Message) -> None:
+        if "ready" in message:
+            events.emit("engine.ready", engine=message["ready"], restarts=self.restarts)
+            if not self._ready:
+                self._ready = True
+                self._report({"ready": os.getpid()})
+                systemd.notify(READY="1", STATUS=f"engine {message['ready']}", MAINPID=str(os.getpid()))
+        elif "failed" in message:
+            self._failed(message)
+        elif "reloaded" in message:
+            self._config = load(self._config.file)
+            self._log.reconfigure(self._config.log)
+            events.emit("engine.reloaded", config=message["reloaded"])
+            systemd.notify(READY="1")
+        elif "refused" in message:
+            events.emit("reload.refused", problems=message["refused"])
+            systemd.notify(READY="1")
+        systemd.notify(WATCHDOG="1")
+
+    def _failed(self, message: Message) -> None:
+        """The monitor cannot start.  At the start of the engine that is the end; later it is tried again, with back-off."""
+        events.emit("monitor.failed", problems=message["failed"])
+        if not self._ready:
+            self._report(message)
+            self._stopping_since = self._clock.monotonic()
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            self._selector.unregister(self._channel)
+            self._channel.close()
+            self._channel = None
+
+    def _kill_monitor(self) -> None:
+        """Ends the monitor and all processes of its group: nothing of a dead monitor works on beside the next one."""
+        if self._monitor is not None:
+            try:
+                os.killpg(self._monitor.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def _reap(self) -> None:
+        if self._monitor is None:
+            return
+        if os.waitid(os.P_PID, self._monitor.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return
+        self._kill_monitor()  # its group, while the unreaped leader still keeps the process id from being given to others
+        code = self._monitor.wait()
+        self._monitor = None
+        if self._channel is not None:
+            self._hear_monitor()
+            self._hang_up()
+        if self._stopping_since is not None:
+            return
+        if not self._ready:
+            self._report({"failed": [f"the monitor ended at its start ({_how(code)}); see {self._config.log.file}"]})
+            self._stopping_since = self._clock.monotonic()
+            return
+        self._plan_restart(code)
+
+    def _plan_restart(self, code: int) -> None:
+        now = self._clock.monotonic()
+        if now - self._started_at > _HEALTHY_AFTER:
+            self._delay = _FIRST_DELAY
+        events.emit("monitor.died", how=_how(code), restart_in=self._delay)
+        self._start_at = now + self._delay
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+
+    def _restart(self) -> None:
+        if self._start_at is not None and self._stopping_since is None and self._clock.monotonic() >= self._start_at:
+            self.restarts += 1
+            self._start_monitor()
+
+    def _watch(self) -> None:
+        """A monitor that makes no progress, or does not end when asked, is killed."""
+        if self._monitor is None:
+            return
+        now = self._clock.monotonic()
+        if self._stopping_since is not None:
+            hung = now - self._stopping_since > _STOP_TIMEOUT
+        else:
+            hung = now - self._last_beat > _HUNG_AFTER
+        if hung:
+            events.emit("monitor.hung", seconds=now - self._last_beat)
+            self._kill_monitor()
+
+    def _close(self) -> None:
+        self._receiver.receive()
+        if self._ready:
+            events.emit("engine.stopped")
+        self._receiver.close()
+        self._log.close()
+        self._selector.close()
+        self._pid_file.release()
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def prepare(config: Config) -> None:
+    """Makes the directories that an engine needs.  Raises ConfigError when one of them cannot be used."""
+    problems = []
+    for key, directory, mode in (
+        ("run_dir", config.run_dir, 0o700),
+        ("log.file", config.log.file.parent, 0o755),
+        ("jobs_dir", config.jobs_dir, 0o711),
+    ):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            if key == "run_dir":
+                directory.chmod(0o700)
+        except OSError as error:
+            problems.append(f"{config.file}: {key}: {directory} cannot be made: {error.strerror}")
+            continue
+        if not os.access(directory, os.W_OK | os.X_OK):
+            problems.append(f"{config.file}: {key}: {directory} cannot be written by user {os.geteuid()}")
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,80 @@
+"""The pid file, which is also the lock of a run directory.
+
+What counts is not the number in it but the record lock (fcntl(2)) on it: the kernel gives it up when the master ends, however
+it ends, and names its holder.  So neither a file that a crash left, nor a process id that somebody else has by now, fools anyone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from execution_engine.errors import DaemonError
+
+PID_FILE = "execd.pid"
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, len, pid
+
+
+class NotRunning(DaemonError):
+    """No engine runs on this run directory."""
+
+
+class AlreadyRunning(DaemonError):
+    """Another engine runs on this run directory."""
+
+    def __init__(self, run_dir: Path, pid: int) -> None:
+        super().__init__(f"an engine runs on {run_dir} already (pid {pid}); `execd stop` ends it")
+        self.pid = pid
+
+
+class PidFile:
+    """The master's hold on its run directory; kept until the process ends."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._path = run_dir / PID_FILE
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock and writes this process' id.  Raises AlreadyRunning, or DaemonError when the file cannot be written."""
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise DaemonError(f"the pid file {self._path} cannot be written: {error.strerror}; see run_dir") from None
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise AlreadyRunning(self._run_dir, holder(self._run_dir) or 0) from None
+            raise DaemonError(f"the pid file {self._path} cannot be locked: {error.strerror}") from None
+        self._fd = fd
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Removes the file and gives the lock up."""
+        if self._fd is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = None
+
+
+def holder(run_dir: Path) -> int | None:
+    """The process id of the master that runs on this directory, or None.  Raises DaemonError when the file cannot be read."""
+    try:
+        fd = os.open(run_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DaemonError(f"the pid file {run_dir / PID_FILE} cannot be read: {error.strerror}") from None
+    try:
+        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    finally:
+        os.close(fd)
+    return None if kind == fcntl.F_UNLCK else pid
