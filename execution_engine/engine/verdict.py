@@ -123,6 +123,8 @@ def _kill_sent(job: Job) -> bool:
 
 
 def _reason(job: Job, record: ExitRecord) -> str:
+    if _kill_sent(job):
+        return "killed"
     if record.signal:
-        return "killed" if _kill_sent(job) else "signal"
+        return "signal"
     return {127: "command not found", 126: "command not executable"}.get(record.code, "exit code")
