@@ -75,6 +75,10 @@ class Client:
         """The documents that `selection` describes (default: all), the newest first, at most `limit` (0: no limit)."""
         return self.store.find(selection or Filter(), limit)
 
+    def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
+        """The status of each of these jobs that is there."""
+        return self.store.statuses(ids)
+
     def request(self, ids: Collection[Any], what: str) -> list[Any]:
         """Asks one of REQUESTS for these jobs.  Returns the ids of those that have the request now; the others have ended."""
         if what not in REQUESTS:
@@ -98,7 +102,7 @@ class Client:
         seen: dict[Any, Status] = {}
         waiting, interval = list(dict.fromkeys(ids)), 0.0
         while waiting:
-            changed = {job: status for job, status in self._statuses(waiting).items() if seen.get(job) != status}
+            changed = {job: status for job, status in self._all_statuses(waiting).items() if seen.get(job) != status}
             seen |= changed
             if changed and on_change is not None:
                 on_change(changed)
@@ -118,8 +122,8 @@ class Client:
             knock.setblocking(False)
             knock.sendto(b"{}", str(self._wake))
 
-    def _statuses(self, ids: list[Any]) -> dict[Any, Status]:
-        """The status of each of these jobs, once the database answers."""
+    def _all_statuses(self, ids: list[Any]) -> dict[Any, Status]:
+        """The status of each of these jobs, once the database answers.  Raises NoSuchJob when one is not there."""
         give_up = self._clock.monotonic() + _PATIENCE
         while True:
             try:

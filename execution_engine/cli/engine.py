@@ -141,9 +141,10 @@ def _print_status(report: dict[str, Any]) -> None:
         monitor = report.get("monitor") or {}
         print_facts(
             {
-                "engine": f"{report.get('engine', '')}, pid {report.get('pid')} on {report.get('host', 'this host')}",
-                "started": local_text(report.get("started")),
-                "monitor": f"pid {monitor.get('pid')}, restarted {monitor.get('restarts', 0)} times",
+                "engine": as_text(report.get("engine")),
+                "master": f"pid {report['pid']}",
+                "monitor": f"pid {monitor.get('pid')}, since {local_text(monitor.get('started'))}" if monitor else "",
+                "as of": local_text(report.get("at")),
             }
         )
     else:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from execution_engine.cli.output import dig, local_text, span_text
+from execution_engine.cli.output import dig, entries, local_text, span_text
 from execution_engine.cli.wording import exit_text
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 
@@ -31,7 +31,7 @@ def explain(document: Document, now: datetime, engine: Mapping[str, Any] | None)
         "why": _why(document, now, engine),
         "route": dig(document, "execution.route"),
         "system": dig(document, "execution.system"),
-        "routing": [asked for asked in dig(document, "execution.why") or () if isinstance(asked, Mapping)],
+        "routing": entries(document, "execution.why"),
     }
     if status in (Status.ERROR, Status.KILLED):
         facts |= {"error": document.get("error"), "exit": document.get("exit"), "stderr": tail(document)}
@@ -78,7 +78,7 @@ def _not_due(document: Document, now: datetime) -> list[str]:
     if not_before and not_before > now:
         return [f"it must not start before {local_text(not_before)}, in {span_text(now, not_before)}"]
     if due_at and due_at > now:
-        last = (dig(document, "error.message") or dig(document, "lease.crash") or "").strip()
+        last = dig(document, "error.message") or dig(document, "lease.crash")
         because = f", because of: {last}" if last else ""
         return [f"it is taken up again at {local_text(due_at)}, in {span_text(now, due_at)}{because}"]
     return []

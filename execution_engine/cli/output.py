@@ -53,6 +53,12 @@ def dig(document: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def entries(document: Mapping[str, Any], path: str) -> list[Mapping[str, Any]]:
+    """The documents in a list of the document; whatever else is there is left out."""
+    value = dig(document, path)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
+
+
 def as_text(value: Any) -> str:
     """A value in a table: nothing for None."""
     return "" if value is None else str(value)
@@ -85,26 +91,32 @@ def _plain(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """ISO 8601 in UTC, to the millisecond."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _aware(moment).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _aware(moment: datetime) -> datetime:
+    """The date with a time zone: a database gives dates in UTC, some without saying so."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def local_text(moment: Any) -> str:
     """A date (also as ISO 8601 or seconds since the epoch) for a person: in the terminal's time zone, to the second."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            return moment
     if isinstance(moment, int | float):
         moment = datetime.fromtimestamp(moment, UTC)
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
     if not isinstance(moment, datetime):
-        return "-"
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return aware.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return as_text(moment)
+    return _aware(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def span_text(start: Any, end: Any) -> str:
-    """The time between two dates, for a person."""
+    """The time between two dates, for a person; nothing where one of them is none."""
     if not (isinstance(start, datetime) and isinstance(end, datetime)):
-        return "-"
+        return ""
     return format_duration(max(0.0, (end - start).total_seconds()))
 
 

@@ -10,7 +10,17 @@ import click
 
 from execution_engine.cli.context import Session, json_option, pass_session
 from execution_engine.cli.explain import explain as explain_job
-from execution_engine.cli.output import as_text, dig, harmless, local_text, print_facts, print_json, print_section, print_table
+from execution_engine.cli.output import (
+    as_text,
+    dig,
+    entries,
+    harmless,
+    local_text,
+    print_facts,
+    print_json,
+    print_section,
+    print_table,
+)
 from execution_engine.cli.wording import command_text, exit_text, run_time
 from execution_engine.quantities import format_duration, format_size
 
@@ -35,7 +45,6 @@ def show(session: Session, job: str, as_json: bool) -> None:
 
 
 def _facts(document: Document, now: datetime) -> dict[str, str]:
-    times = dig(document, "times") or {}
     return {
         "id": as_text(document.get("_id")),
         "name": as_text(document.get("name")),
@@ -48,12 +57,12 @@ def _facts(document: Document, now: datetime) -> dict[str, str]:
         "resources": _pairs(document.get("resources")),
         "environment": _pairs(document.get("env")),
         "inputs": _listed(document.get("inputs")),
-        "not before": _date_text(document.get("not_before")),
+        "not before": local_text(document.get("not_before")),
         "request": as_text(document.get("request")),
         "directory": as_text(document.get("dir")),
         "system": _place(document),
-        **{name: _date_text(times.get(name)) for name in ("created", "submitted", "started", "ended") if name in times},
-        "time": run_time(document, now).replace("-", ""),
+        **{name: local_text(dig(document, f"times.{name}")) for name in ("created", "submitted", "started", "ended")},
+        "time": run_time(document, now),
         "exit": exit_text(document),
         "used": _used(document),
         "error": as_text(dig(document, "error.message")),
@@ -69,14 +78,13 @@ def _place(document: Document) -> str:
 
 
 def _used(document: Document) -> str:
-    wall, cpu, memory = (dig(document, f"usage.{name}") for name in ("wall", "cpu", "memory"))
-    words = [f"{format_duration(value)} {name}" for name, value in (("real", wall), ("cpu", cpu)) if value is not None]
-    words += [f"{format_size(memory)} memory"] if memory is not None else []
+    words = []
+    for name, what in (("wall", "real"), ("cpu", "cpu")):
+        if isinstance(seconds := dig(document, f"usage.{name}"), int | float):
+            words.append(f"{format_duration(seconds)} {what}")
+    if isinstance(size := dig(document, "usage.memory"), int):
+        words.append(f"{format_size(size)} memory")
     return ", ".join(words)
-
-
-def _date_text(value: Any) -> str:
-    return "" if value is None else local_text(value)
 
 
 def _listed(value: Any) -> str:
@@ -87,27 +95,21 @@ def _pairs(value: Any) -> str:
     return ", ".join(f"{name}={item}" for name, item in value.items()) if isinstance(value, Mapping) else as_text(value)
 
 
-def _entries(document: Document, field: str) -> list[Document]:
-    """The documents in a list of the document, whatever else is there."""
-    value = document.get(field)
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
-
-
 def _result_rows(document: Document) -> list[tuple[str, ...]]:
-    return [(as_text(result.get("size")), as_text(result.get("path"))) for result in _entries(document, "results")]
+    return [(as_text(result.get("size")), as_text(result.get("path"))) for result in entries(document, "results")]
 
 
 def _history_rows(document: Document) -> list[tuple[str, ...]]:
     return [
         (local_text(entry.get("at")), *(as_text(entry.get(name)) for name in ("status", "why", "by")))
-        for entry in _entries(document, "history")
+        for entry in entries(document, "history")
     ]
 
 
 def _delivery_rows(document: Document) -> list[tuple[str, ...]]:
     notified = document.get("notified")
     return [
-        (str(target), _date_text(dig(entry, "at")), as_text(dig(entry, "attempts")), as_text(dig(entry, "error")))
+        (str(target), local_text(dig(entry, "at")), as_text(dig(entry, "attempts")), as_text(dig(entry, "error")))
         for target, entry in (notified.items() if isinstance(notified, Mapping) else ())
         if isinstance(entry, Mapping)
     ]

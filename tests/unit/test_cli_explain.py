@@ -1,0 +1,99 @@
+"""Why a job waits, was routed so, or failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_engine.cli.explain import explain
+from execution_engine.jobs.status import Status
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ENGINE: dict[str, Any] = {"systems": {"here": {"ok": True, "slots": 4, "active": 4, "waiting": 12}}}
+
+
+def why(engine: dict[str, Any] | None = ENGINE, **fields: Any) -> str:
+    return "; ".join(explain({"_id": "j", **fields}, NOW, engine)["why"])
+
+
+def test_a_draft_waits_for_its_app():
+    assert "draft" in why(status="init", engine=None)
+
+
+def test_a_job_that_is_not_due_says_when_it_is():
+    assert "must not start before" in why(status="to be built", not_before=NOW + timedelta(minutes=5))
+    assert "in 5m00s" in why(status="to be built", not_before=NOW + timedelta(minutes=5))
+    assert "waits for a building actor" in why(status="to be built", not_before=NOW - timedelta(minutes=5))
+
+
+def test_a_dates_without_time_zone_is_in_utc():
+    assert "in 5m00s" in why(status="to be built", not_before=NOW.replace(tzinfo=None) + timedelta(minutes=5))
+
+
+def test_a_job_that_is_tried_again_later_says_when_and_why():
+    said = why(status="to be submitted", due_at=NOW + timedelta(seconds=30), lease={"crash": "killed by SIGSEGV"})
+    assert "in 30s" in said
+    assert "killed by SIGSEGV" in said
+
+
+def test_a_job_without_a_free_slot_says_how_many_there_are():
+    said = why(status="to be submitted", execution={"system": "here"}, resources={"cores": 2})
+    assert said == "it waits for 2 free of the 4 slots of here; 4 are in use, 12 jobs wait"
+
+
+def test_a_job_on_a_system_that_does_not_answer_says_so():
+    engine = {"systems": {"here": {"ok": False, "message": "connection refused"}}}
+    assert why(engine, status="to be submitted", execution={"system": "here"}) == "here does not answer: connection refused"
+
+
+def test_a_job_of_a_system_that_this_engine_does_not_have_waits_for_a_place_there():
+    assert why(status="to be submitted", execution={"system": "there"}) == "it waits for a place on there"
+
+
+def test_no_engine_is_a_reason_to_wait():
+    assert "no engine is running" in why(None, status="to be built")
+    assert "no engine is running" not in why(None, status="finished")
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_has_an_explanation(status: Status):
+    assert why(status=status.value)
+
+
+def test_requests_that_wait_or_were_refused_are_told():
+    assert "kill is requested" in why(status="running", request="kill")
+    assert "suspend it was refused: not running" in why(status="to be built", refused={"what": "suspend", "why": "not running"})
+
+
+def test_a_failed_job_tells_its_first_cause_its_exit_and_the_end_of_its_stderr(tmp_path: Path):
+    (tmp_path / "stderr").write_bytes(b"".join(b"line %d\n" % n for n in range(5000)) + b"\xff last")
+    error = {"kind": "job", "message": "it ran too long"}
+    exit_ = {"code": 143, "signal": "SIGTERM", "reason": "walltime"}
+    facts = explain({"_id": "j", "status": "error", "dir": str(tmp_path), "error": error, "exit": exit_}, NOW, None)
+    assert facts["why"] == ["job: it ran too long", "its command ended: exit code 143 (SIGTERM), walltime"]
+    assert facts["stderr"] == [f"line {n}" for n in range(4991, 5000)] + ["\ufffd last"]
+
+
+def test_stderr_that_cannot_be_read_is_told_and_not_raised(tmp_path: Path):
+    facts = explain({"_id": "j", "status": "error", "dir": str(tmp_path / "gone")}, NOW, None)
+    assert "No such file" in facts["stderr"][0]
+    assert facts["why"] == ["no reason is recorded"]
+
+
+def test_the_routing_lists_each_rule_and_its_answer():
+    asked = [{"route": "big", "rule": "memory_at_least", "answer": False, "error": None}]
+    facts = explain(
+        {"_id": "j", "status": "running", "execution": {"route": "default", "system": "here", "why": asked}}, NOW, ENGINE
+    )
+    assert facts["routing"] == asked
+    assert (facts["route"], facts["system"]) == ("default", "here")
+
+
+@pytest.mark.parametrize("junk", ["text", 5, [1, "x"], {"a": 1}, None])
+@pytest.mark.parametrize("status", ["to be built", "to be submitted", "running", "error", "nonsense", None])
+def test_a_document_of_wrong_types_is_explained_as_well_as_it_can_be(status: str | None, junk: Any):
+    fields = ("execution", "error", "exit", "lease", "refused", "times", "resources", "not_before", "due_at", "dir", "request")
+    assert explain({"_id": 1, "status": status, **dict.fromkeys(fields, junk)}, NOW, ENGINE)["why"]
