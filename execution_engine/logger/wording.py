@@ -85,8 +85,8 @@ WORDINGS: dict[str, Wording] = {
 
 _COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
 _SECONDS = frozenset({"after", "delay", "deadline", "uptime", "lasted"})
-_OPTIONAL_PART = re.compile(r"\[([^\[\]]*)\]")
 _FACT = re.compile(r"\{(\w+)\}")
+_PART_OR_FACT = re.compile(rf"\[([^\[\]]*)\]|{_FACT.pattern}")
 _MOST_LISTED = 5
 
 
@@ -110,7 +110,7 @@ def text_of(record: Record) -> str:
     event = str(record.get("event"))
     words = WORDINGS[event].words if event in WORDINGS else event
     used = set(_FACT.findall(words))
-    text = _fill(_OPTIONAL_PART.sub(lambda part: _fill_or_drop(part[1], facts), words), facts)
+    text = _PART_OR_FACT.sub(lambda found: _part(found[1], facts) if found[1] else facts.get(found[2], "?"), words)
     rest = "".join(f" {name}={value}" for name, value in facts.items() if name not in used)
     if record.get("repeated"):
         rest += f" (and {record['repeated']} more like this in {_text('lasted', record.get('repeated_for'))})"
@@ -131,12 +131,9 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def _fill(words: str, facts: dict[str, str]) -> str:
-    return _FACT.sub(lambda fact: facts.get(fact[1], "?"), words)
-
-
-def _fill_or_drop(words: str, facts: dict[str, str]) -> str:
-    return _fill(words, facts) if all(fact in facts for fact in _FACT.findall(words)) else ""
+def _part(words: str, facts: dict[str, str]) -> str:
+    complete = all(fact in facts for fact in _FACT.findall(words))
+    return _FACT.sub(lambda fact: facts[fact[1]], words) if complete else ""
 
 
 def _text(name: str, value: Any) -> str:
