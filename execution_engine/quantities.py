@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -17,16 +18,16 @@ def parse_duration(text: str | float) -> float:
     Raises ValueError with what was expected.
     """
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return _not_negative(float(text), text)
+        return _not_negative(text, text)
     stripped = str(text).strip()
     if clock_time := _CLOCK_TIME.fullmatch(stripped):
         hours, minutes, seconds = (int(part) for part in clock_time.groups())
-        return float(hours * 3600 + minutes * 60 + seconds)
+        return _not_negative(hours * 3600 + minutes * 60 + seconds, text)
     parts = _DURATION_PART.findall(stripped)
     if parts and _DURATION_PART.sub("", stripped).strip() == "":
-        return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+        return _not_negative(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts), text)
     if re.fullmatch(r"\d+(\.\d+)?", stripped):
-        return float(stripped)
+        return _not_negative(float(stripped), text)
     raise ValueError(f"{text!r} is not a duration; expected for example 100ms, 2s, 1h30m or 1:30:00")
 
 
@@ -36,12 +37,12 @@ def parse_size(text: str | float) -> int:
     Raises ValueError with what was expected.
     """
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return int(_not_negative(float(text), text))
+        return int(_not_negative(text, text))
     match = _SIZE.fullmatch(str(text).strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size; expected for example 512M or 2G")
     number, unit = match.groups()
-    return int(float(number) * _SIZE_UNITS[unit.upper()])
+    return int(_not_negative(float(number) * _SIZE_UNITS[unit.upper()], text))
 
 
 def format_duration(seconds: float) -> str:
@@ -70,6 +71,6 @@ def format_size(size: int) -> str:
 
 
 def _not_negative(number: float, text: object) -> float:
-    if not 0 <= number < float("inf"):
+    if not 0 <= number <= sys.float_info.max:
         raise ValueError(f"{text!r} must be a finite number, 0 or more")
-    return number
+    return float(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,20 @@ def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ
 
 def default_text() -> str:
     """The commented default configuration, ready to start wherever it is put: its paths are relative to its directory."""
-    in_checkout = Path(__file__).resolve().parents[2] / "conf" / "execd.yaml"
-    if in_checkout.is_file():
-        return in_checkout.read_text("utf-8")
+    for file in _default_files():
+        if file.is_file():
+            return file.read_text("utf-8")
+    raise ConfigError(["the default configuration (share/execd/execd.yaml) is not there: execd is not installed completely"])
+
+
+def _default_files() -> Iterator[Path]:
+    """Where the default configuration may be: in a checkout, beside the packages (`pip install --target`), or where a wheel puts data."""
+    root = Path(__file__).resolve().parents[2]
+    yield root / "conf" / "execd.yaml"
+    yield root / "share" / "execd" / "execd.yaml"
     for file in metadata.files("execd") or ():
         if file.parts[-3:] == ("share", "execd", "execd.yaml"):
-            return Path(str(file.locate())).read_text("utf-8")
-    raise ConfigError(["the default configuration (share/execd/execd.yaml) is not there: execd is not installed completely"])
+            yield Path(str(file.locate()))
 
 
 def _validated(read: Document) -> Config | None:

@@ -26,7 +26,7 @@ from execution_engine.config.places import Places
 from execution_engine.quantities import format_duration, parse_duration, parse_size
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_SOCKET_PATH_ROOM = 90
+_SOCKET_PATH_ROOM = 100
 """Bytes that a run_dir may have: a unix socket's path ends at 107, and the names of the sockets want the rest."""
 
 
