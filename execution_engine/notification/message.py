@@ -144,24 +144,32 @@ def _stderr(job: Job) -> str:
 
 
 def last_lines(path: Path) -> list[str]:
-    """The last 20 lines of a file that a job wrote, harmless for a reader; none if there is no such plain file.
+    """The last 20 lines of a file that a job wrote, harmless for a reader; none if there is no such plain file."""
+    data, whole = _tail(path)
+    text = _ESCAPE_SEQUENCE.sub("", data.decode("utf-8", "replace")).replace("\t", "    ").replace("\r\n", "\n").rstrip()
+    if not text:
+        return []
+    lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n")]
+    if not whole and len(lines) > 1:
+        lines = lines[1:]  # it begins anywhere within a line
+    return ["".join(char if char.isprintable() else "\ufffd" for char in line) for line in lines[-_TAIL_LINES:]]
+
+
+def _tail(path: Path) -> tuple[bytes, bool]:
+    """The end of a plain file, and whether that is all of it.
 
     The job may have put anything in its place: a link to a file that is not its own, or a pipe that would block.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return []
-    with open(fd, "rb") as file:
+        return b"", True
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            return []
-        file.seek(max(found.st_size - _TAIL_BYTES, 0))
-        data = file.read(_TAIL_BYTES)
-    text = _ESCAPE_SEQUENCE.sub("", data.decode("utf-8", "replace")).replace("\t", "    ")
-    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").rstrip().split("\n")]
-    if found.st_size > _TAIL_BYTES and len(lines) > 1:
-        lines = lines[1:]  # it begins anywhere within a line
-    return (
-        ["".join(char if char.isprintable() else "�" for char in line) for line in lines[-_TAIL_LINES:]] if text.strip() else []
-    )
+            return b"", True
+        return os.pread(fd, _TAIL_BYTES, max(found.st_size - _TAIL_BYTES, 0)), found.st_size <= _TAIL_BYTES
+    except OSError as error:
+        return f"(cannot be read: {error})".encode(), True
+    finally:
+        os.close(fd)
