@@ -10,7 +10,7 @@ no process beside the command: all else is done by builtins.  What it does, in o
 - hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each.  INT and QUIT are handed on as TERM: POSIX lets a shell
   start its background commands with these two ignored, and the command has to be in the background for the shell to hear
   signals at all;
-- writes the exit record as one line in one write (O_EXCL).  No temporary file, no rename, no sync, which would cost three
+- writes the exit record (O_EXCL), whose line is one write.  No temporary file, no rename, no sync, which would cost three
   processes: the line's end mark tells a reader whether it is whole.  Processes that the command left in the background are not
   waited for;
 - ends with the command's code, but with 1 in place of 99 and 100, by which Grid Engine would understand "run it again" and
@@ -52,9 +52,11 @@ if ! true 2>/dev/null >{marker}; then
     execd_fail 'cannot make {marker}; the command was not run'
 fi
 set +C
-read -r execd_host 2>/dev/null </proc/sys/kernel/hostname
-read -r execd_began execd_rest 2>/dev/null </proc/uptime
-read -r execd_stat 2>/dev/null </proc/self/stat
+{{
+    read -r execd_host </proc/sys/kernel/hostname
+    read -r execd_began execd_rest </proc/uptime
+    read -r execd_stat </proc/self/stat
+}} 2>/dev/null
 set -- ${{execd_stat##*) }} # from field 3 on: field 2 is a name, which may hold anything
 echo "{start_head} attempt={attempt} pid=$$ start=${{20}} host=$execd_host {end}" >>{marker} ||
     execd_fail 'cannot write {marker}; the command was not run'
@@ -80,12 +82,12 @@ while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the c
 done
 trap '' HUP INT QUIT TERM USR1 USR2 XCPU
 
-read -r execd_ended execd_rest 2>/dev/null </proc/uptime
-read -r execd_stat 2>/dev/null </proc/self/stat
-set -- ${{execd_stat##*) }}
+{{ read -r execd_ended execd_rest </proc/uptime; }} 2>/dev/null
 set -C
-echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host began=$execd_began ended=$execd_ended\
- cutime=${{14}} cstime=${{15}} {end}" >{record} || execd_fail "cannot write {record}; the command ended with $execd_code"
+{{
+    times
+    echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host began=$execd_began ended=$execd_ended {end}"
+}} >{record} || execd_fail "cannot write {record}; the command ended with $execd_code"
 case $execd_code in 99 | 100) exit 1 ;; esac
 exit $execd_code
 """

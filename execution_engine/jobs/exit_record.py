@@ -1,14 +1,18 @@
-"""What a job script leaves in the job's directory: the start marker and the exit record, a line each, and how they are read.
+"""What a job script leaves in the job's directory, and how it is read: the start marker, a line; and the exit record, a line too,
+after what the shell's `times` prints (processor time of the shell itself, then of the command and its children).
 
     execd-start-1 attempt=1 pid=4711 start=1234567 host=node7 end
-    execd-exit-1 code=0 attempt=1 host=node7 began=9876.54 ended=9879.01 cutime=240 cstime=3 end
+
+    0m0.000000s 0m0.010000s
+    0m2.400000s 0m0.030000s
+    execd-exit-1 code=0 attempt=1 host=node7 began=9876.54 ended=9879.01 end
 
 A line is whole or it is not there: it is written in one piece and carries an end mark; a reader that does not find the mark
 (a full disk, a network file system that shows the file late) takes it as absent and reads again later.
 
 `start` is the start time of the script's process in clock ticks since the machine's boot (field 22 of /proc/PID/stat), `began`
-and `ended` are seconds since the boot, `cutime` and `cstime` clock ticks of the command and its children.  A node without /proc
-leaves them and `host` empty. When the files were written is when the command started and ended.
+and `ended` are seconds since the boot.  A node without /proc leaves them and `host` empty.  When the files were written is when
+the command started and ended.
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ EXIT_HEAD = "execd-exit-1"
 START_HEAD = "execd-start-1"
 
 _LONGEST = 4096
-_TICKS_PER_SECOND = 100
-"""What Linux shows to programs as its clock tick, on every machine where a job would run."""
 _WHOLE = re.compile(r"\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
+_TIMES = re.compile(r"(\d{1,9})m(\d{1,2}[.,]\d{1,9})s (\d{1,9})m(\d{1,2}[.,]\d{1,9})s", re.ASCII)
+"""Some shells write the decimal point of the user's language."""
 _HIGHEST_CODE = 255
 
 
@@ -72,41 +76,49 @@ class StartMarker:
 
 def read_exit_record(directory: Path) -> ExitRecord | None:
     """The record of the job in `directory`, or None when there is no whole one (yet)."""
-    line = _read(directory / RECORD, EXIT_HEAD)
-    if line is None:
+    found = _read(directory / RECORD, EXIT_HEAD)
+    if found is None:
         return None
-    fields, written = line
-    code, attempt = _whole(fields, "code"), _whole(fields, "attempt")
+    code, attempt = found.whole("code"), found.whole("attempt")
     if code is None or attempt is None or code > _HIGHEST_CODE:
         return None
-    wall = _difference(_decimal(fields, "began"), _decimal(fields, "ended"))
+    wall = _difference(found.decimal("began"), found.decimal("ended"))
     if wall is None and (marker := read_start_marker(directory)) is not None:
-        wall = _difference(marker.at, written)
-    return ExitRecord(
-        code=code,
-        attempt=attempt,
-        host=fields.get("host", ""),
-        started=None if wall is None else written - wall,
-        ended=written,
-        wall=wall,
-        cpu=_cpu(fields),
-    )
+        wall = _difference(marker.at, found.written)
+    started = None if wall is None else found.written - wall
+    return ExitRecord(code, attempt, found.fields.get("host", ""), started, found.written, wall, _cpu(found.before))
 
 
 def read_start_marker(directory: Path) -> StartMarker | None:
     """The start marker of the job in `directory`, or None when there is no whole one (yet)."""
-    line = _read(directory / START_MARKER, START_HEAD)
-    if line is None:
+    found = _read(directory / START_MARKER, START_HEAD)
+    if found is None:
         return None
-    fields, written = line
-    attempt, pid = _whole(fields, "attempt"), _whole(fields, "pid")
+    attempt, pid = found.whole("attempt"), found.whole("pid")
     if attempt is None or pid is None:
         return None
-    return StartMarker(attempt, pid, _whole(fields, "start"), fields.get("host", ""), written)
+    return StartMarker(attempt, pid, found.whole("start"), found.fields.get("host", ""), found.written)
 
 
-def _read(path: Path, head: str) -> tuple[dict[str, str], float] | None:
-    """The fields of the file's line and when it was written; None unless it is a plain file that holds one whole line.
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The last line of a file: its fields, the lines before it, and when it was written."""
+
+    fields: dict[str, str]
+    before: list[str]
+    written: float
+
+    def whole(self, name: str) -> int | None:
+        text = self.fields.get(name, "")
+        return int(text) if _WHOLE.fullmatch(text) else None
+
+    def decimal(self, name: str) -> float | None:
+        text = self.fields.get(name, "")
+        return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def _read(path: Path, head: str) -> _Line | None:
+    """The last line of a plain file; None unless it begins with the head and has its end mark.
 
     The job can write here too: whatever it puts in place of the file must not make the reader wait or follow.
     """
@@ -121,26 +133,21 @@ def _read(path: Path, head: str) -> tuple[dict[str, str], float] | None:
         return None
     finally:
         os.close(descriptor)
-    words = text.split()
-    if not text.endswith(f" {END_MARK}\n") or words[0] != head:
+    if not text.endswith(f" {END_MARK}\n"):
         return None
-    return dict(word.split("=", 1) for word in words if "=" in word), written
-
-
-def _whole(fields: dict[str, str], name: str) -> int | None:
-    text = fields.get(name, "")
-    return int(text) if _WHOLE.fullmatch(text) else None
-
-
-def _decimal(fields: dict[str, str], name: str) -> float | None:
-    text = fields.get(name, "")
-    return float(text) if _DECIMAL.fullmatch(text) else None
+    *before, last = text[:-1].split("\n")
+    first, *words = last.split()
+    return _Line(dict(word.split("=", 1) for word in words if "=" in word), before, written) if first == head else None
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else max(0.0, round(after - before, 3))
 
 
-def _cpu(fields: dict[str, str]) -> float | None:
-    user, system = _whole(fields, "cutime"), _whole(fields, "cstime")
-    return None if user is None or system is None else (user + system) / _TICKS_PER_SECOND
+def _cpu(times: list[str]) -> float | None:
+    """Seconds of the command and its children, user and system."""
+    match = _TIMES.fullmatch(times[1]) if len(times) > 1 else None
+    if match is None:
+        return None
+    minutes, seconds = match.group(1, 3), match.group(2, 4)
+    return round(60 * sum(map(int, minutes)) + sum(float(part.replace(",", ".")) for part in seconds), 6)
