@@ -1,0 +1,274 @@
+"""The Local execution system: jobs run on the engine's own host, as its user, as many at a time as there are slots.
+
+The jobs' parent is a keeper (see `local_keeper`), so that jobs survive the actors and the engine.  A job is a session of its own,
+identified by the pid and the start time of its script and the machine's boot id.  What holds here:
+- Walltime is real time from the start of the script; the time in which a job is suspended counts.
+- Memory is the resident memory of all processes of the job together, looked at about four times a second.
+- To end a job is: SIGTERM to its processes, after the configured `kill_delay` SIGKILL; it has ended when nothing of it is left.
+- What a command leaves running in the background when it ends is ended in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from execution_engine.errors import ExecutionSystemError, NotSupported
+from execution_engine.jobs.exit_record import ExitRecord, read_exit_record, read_start_marker
+from execution_engine.jobs.job import Job, Usage
+from execution_engine.jobs.status import Status
+from execution_engine.quantities import format_duration, format_size
+from execution_engine.systems import execution_systems
+from execution_engine.systems.execution_systems import Account, Health, Started
+from execution_engine.systems.local_keeper import processes
+from execution_engine.systems.local_keeper.client import KeeperClient
+from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
+from execution_engine.systems.local_keeper.records import Order, ProcessRecord, Records, UsageRecord, read
+
+_STOP_TIMEOUT = 2.0
+_STOP_PAUSE = 0.005
+_SHELL = "/bin/sh"
+
+
+class LocalOptions(execution_systems.Options):
+    """The keys of a Local system in the configuration."""
+
+    slots: Literal["auto"] | Annotated[int, Field(ge=1, strict=True)] = Field(
+        "auto", description="cores that its jobs may use together; auto: the processors that the engine may use"
+    )
+
+
+@execution_systems.register
+class Local(execution_systems.ExecutionSystem):
+    """Jobs on the engine's own host."""
+
+    Options = LocalOptions
+    host_bound = True
+    record_suffices = False
+
+    def __init__(self, context: execution_systems.Context, options: Any) -> None:
+        super().__init__(context, options)
+        self._keeper = KeeperClient(context.run_dir, context.name)
+
+    def slots(self) -> int:
+        if self.options.slots == "auto":
+            return len(os.sched_getaffinity(0))
+        return int(self.options.slots)
+
+    def probe(self) -> Health:
+        """Whether jobs could be started; starts nothing."""
+        run_dir = self.context.run_dir
+        if not os.access(run_dir, os.R_OK | os.W_OK | os.X_OK):
+            return Health(False, f"cannot write to {run_dir}")
+        if not os.access(_SHELL, os.X_OK):
+            return Health(False, f"cannot execute {_SHELL}")
+        if processes.read(os.getpid()) is None:
+            return Health(False, "cannot read /proc")
+        return Health(True, f"{self.slots()} slots")
+
+    # --- starting
+
+    def run(self, job: Job) -> Started:
+        ((_, outcome),) = self.run_many([job])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, Started | Exception]]:
+        """Starts all that can be in one message to the keeper.  A job that was started before is not started again."""
+        new: list[tuple[Job, Order]] = []
+        for job in jobs:
+            try:
+                self._check(job)
+                known = self.find(job)
+                if known is None:
+                    new.append((job, self._order(job)))
+                    continue
+                yield job, Started(known, Status.RUNNING)
+            except ExecutionSystemError as error:
+                yield job, error
+        yield from zip((job for job, _ in new), self._start([order for _, order in new]), strict=True)
+
+    def _start(self, orders: list[Order]) -> list[Started | Exception]:
+        if not orders:
+            return []
+        try:
+            outcomes = self._keeper.ask("run", orders, environment=self.context.environment)
+        except (ExecutionSystemError, OSError) as error:
+            return [error] * len(orders)
+        return [
+            Started(outcome["id"], Status.RUNNING)
+            if "id" in outcome
+            else ExecutionSystemError(f"{self.context.name}: {outcome['message']}", transient=outcome["transient"])
+            for outcome in outcomes
+        ]
+
+    def _check(self, job: Job) -> None:
+        if job.resources.cores > self.slots():
+            raise ExecutionSystemError(
+                f"{job.label} needs {job.resources.cores} cores, {self.context.name} has {self.slots()} slots"
+            )
+
+    def find(self, job: Job) -> str | None:
+        """Known is a job that runs, that has ended, or whose command has been started at least."""
+        directory = _directory(job)
+        record, usage = read(directory, job.attempt)
+        if usage is not None:
+            return str(usage.identity)
+        if record is not None and self._is_running(record):
+            return str(record.identity)
+        marker = read_start_marker(Path(directory))
+        if marker is None or marker.attempt != job.attempt:
+            return None
+        return str(Identity(marker.pid, marker.start_time or 0))
+
+    # --- asking
+
+    def get_status(self, job: Job) -> Status:
+        return self.get_statuses([job])[job.text_id]
+
+    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
+        """Found in the jobs' directories and in /proc; the keeper is asked only about those that seem to be nobody's."""
+        statuses = {}
+        unclear: list[tuple[Job, Identity]] = []
+        for job in jobs:
+            status, asked = self._observe(job)
+            statuses[job.text_id] = status
+            if asked is not None:
+                unclear.append((job, asked))
+        if unclear:
+            held = self._ask("watch", [(self._order(job), leader) for job, leader in unclear])
+            for (job, _), is_held in zip(unclear, held, strict=True):
+                statuses[job.text_id] = self._decide(job, statuses[job.text_id], is_held)
+        return statuses
+
+    def _observe(self, job: Job) -> tuple[Status, Identity | None]:
+        """The job's status as far as it can be seen, and who it is if the keeper must be asked about it."""
+        records = read(_directory(job), job.attempt)
+        if records.usage is not None:
+            return _final_status(job, records.usage), None
+        record = _identify(job, records)
+        if record is None or record.boot not in ("", processes.boot_id()):
+            return Status.UNKNOWN, None
+        process = processes.find(record.identity)
+        if process is None or not process.alive:
+            return Status.UNKNOWN, record.identity
+        keeper = Identity.parse(record.keeper)
+        watched = keeper is not None and processes.is_alive(keeper)
+        return Status.SUSPENDED if process.stopped else Status.RUNNING, None if watched else record.identity
+
+    def _decide(self, job: Job, seen: Status, held: bool) -> Status:
+        """A job that is gone but still held by the keeper is about to be accounted for; otherwise it may have been just now."""
+        if seen is not Status.UNKNOWN:
+            return seen
+        usage = read(_directory(job), job.attempt).usage
+        if usage is not None:
+            return _final_status(job, usage)
+        return Status.RUNNING if held else Status.UNKNOWN
+
+    def account(self, job: Job, record: ExitRecord | None) -> Account | None:
+        usage = read(_directory(job), job.attempt).usage
+        if usage is None:
+            return None
+        wall = record.wall if record is not None and record.wall is not None else usage.wall
+        used = Usage(wall=wall, cpu=usage.cpu, memory=usage.memory, host=socket.gethostname())
+        return Account(usage.reason, usage.code, used, _explain(job, usage))
+
+    # --- ending, stopping
+
+    def kill(self, job: Job) -> None:
+        records = read(_directory(job), job.attempt)
+        record = _identify(job, records)
+        if records.usage is None and record is not None and record.boot in ("", processes.boot_id()):
+            self._ask("kill", [(self._order(job), record.identity)])
+
+    def hold(self, job: Job) -> None:
+        raise NotSupported(f"{job.label} runs already: use suspend")
+
+    def release(self, job: Job) -> None:
+        raise NotSupported(f"{job.label} runs already: use resume if it is suspended")
+
+    def suspend(self, job: Job) -> None:
+        self._signal_until(job, signal.SIGSTOP, lambda process: process.stopped)
+
+    def resume(self, job: Job) -> None:
+        self._signal_until(job, signal.SIGCONT, lambda process: not process.stopped)
+
+    def _signal_until(self, job: Job, number: signal.Signals, reached: Callable[[Process], bool]) -> None:
+        """Signals all processes of the job, and those that they start meanwhile, until each is in the wanted state."""
+        record = _identify(job, read(_directory(job), job.attempt))
+        leader = processes.find(record.identity) if record is not None else None
+        if leader is None or not leader.alive:
+            raise ExecutionSystemError(f"{job.label} has no process any more")
+        deadline = time.monotonic() + _STOP_TIMEOUT
+        while True:
+            members = ProcessTable.now().members(leader.identity, leader.parent, _directory(job))
+            missing = [process for process in members if not reached(process)]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                pids = ", ".join(str(process.pid) for process in missing)
+                raise ExecutionSystemError(f"process {pids} of {job.label} does not obey {number.name} yet", transient=True)
+            for process in missing:
+                processes.send(process, number)
+            time.sleep(_STOP_PAUSE)
+
+    # --- common
+
+    def _ask(self, op: str, jobs: list[Any]) -> list[Any]:
+        try:
+            return self._keeper.ask(op, jobs)
+        except OSError as error:
+            raise ExecutionSystemError(f"the keeper of {self.context.name} does not answer: {error}", transient=True) from error
+
+    def _order(self, job: Job) -> Order:
+        wanted = job.resources
+        return Order(_directory(job), job.attempt, wanted.walltime, wanted.memory, self.context.kill_delay)
+
+    def _is_running(self, record: ProcessRecord) -> bool:
+        return record.boot == processes.boot_id() and processes.is_alive(record.identity)
+
+
+def _directory(job: Job) -> str:
+    if job.dir is None:
+        raise ExecutionSystemError(f"{job.label} has no directory yet")
+    return job.dir
+
+
+def _identify(job: Job, records: Records) -> ProcessRecord | None:
+    """Who the job is.  The stored native id is believed more than a file that the job can write.
+
+    It is all there is when the job removed that file; of the machine's boot nothing is known then.
+    """
+    record = records.process
+    native = Identity.parse(job.execution.job_no or "")
+    if native is None or (record is not None and record.identity == native):
+        return record
+    return ProcessRecord(native.pid, native.start, boot="", attempt=job.attempt, keeper="")
+
+
+def _final_status(job: Job, usage: UsageRecord) -> Status:
+    if usage.reason == "killed":
+        return Status.KILLED
+    code = usage.code
+    if code is None:  # an adopted job
+        record = read_exit_record(Path(_directory(job)))
+        code = record.code if record is not None and record.attempt == job.attempt else None
+    return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
+
+
+def _explain(job: Job, usage: UsageRecord) -> str:
+    if usage.reason == "walltime":
+        return f"ended after {format_duration(usage.wall)}, {format_duration(job.resources.walltime)} were allowed"
+    if usage.reason == "memory":
+        return f"used {format_size(usage.memory or 0)}, {format_size(job.resources.memory)} were allowed"
+    if usage.code is None:
+        return "its keeper was replaced while it ran: what it used is not fully known"
+    return ""

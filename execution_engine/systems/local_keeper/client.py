@@ -1,0 +1,117 @@
+"""How an actor talks to the keeper of a Local system, and starts one where none is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+
+import execution_engine
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.exit_record import JOB_SCRIPT
+from execution_engine.jobs.job import safe_name
+
+PROTOCOL = 1
+"""Another number for requests that an older keeper would not understand: such a one keeps its jobs, beside the new."""
+IDLE = 10.0
+"""Seconds after which a keeper without jobs ends."""
+
+_REACH_TIMEOUT = 15.0
+_ANSWER_TIMEOUT = 45.0
+_ATTEMPTS = 3
+_PAUSE = 0.01
+
+
+class KeeperClient:
+    """The way to one keeper.  The constructor touches nothing; each request has a connection of its own."""
+
+    def __init__(self, run_dir: Path, name: str, idle: float = IDLE) -> None:
+        self._run_dir = run_dir
+        self._name = name
+        self._idle = idle
+        self._base = f"local-{safe_name(name)}.{PROTOCOL}"
+
+    def ask(self, op: str, jobs: list[Any], **more: Any) -> list[Any]:
+        """The outcome for each of the jobs.  Every request is safe to repeat, and is when a keeper dies over it.
+
+        Raises ExecutionSystemError(transient=True) when no keeper can be reached: nothing was asked then.  Raises OSError
+        when it did not answer: whether it did what was asked is not known.
+        """
+        request = json.dumps({"op": op, "jobs": jobs, **more}).encode("ascii") + b"\n"
+        for _ in range(_ATTEMPTS):
+            with self._connected() as connection:
+                try:
+                    connection.sendall(request)
+                    line = connection.makefile("rb").readline()
+                except ConnectionError:
+                    continue
+            if line.endswith(b"\n"):
+                return self._outcomes(json.loads(line))
+        raise ConnectionResetError(f"the keeper of {self._name} ended {_ATTEMPTS} times over {op}; see {self._log}")
+
+    @property
+    def _log(self) -> Path:
+        return self._run_dir / f"{self._base}.log"
+
+    def _outcomes(self, answer: dict[str, Any]) -> list[Any]:
+        if "error" in answer:
+            raise ValueError(f"the keeper of {self._name} refused: {answer['error']}")
+        return list(answer["outcomes"])
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        """A connection to the keeper, which is started if there is none."""
+        deadline = time.monotonic() + _REACH_TIMEOUT
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+            connection.settimeout(_ANSWER_TIMEOUT)
+            try:
+                while not self._connect(connection):
+                    if time.monotonic() > deadline:
+                        raise ExecutionSystemError(f"no keeper of {self._name} answers; see {self._log}", transient=True)
+                    self._start()
+                    time.sleep(_PAUSE)
+            except OSError as error:
+                raise ExecutionSystemError(f"cannot reach the keeper of {self._name}: {error}", transient=True) from error
+            yield connection
+
+    def _connect(self, connection: socket.socket) -> bool:
+        """False when nobody listens.  Goes through the directory's descriptor: a socket's path may have 107 characters only."""
+        directory = os.open(self._run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{directory}/{self._base}.sock")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        finally:
+            os.close(directory)
+        return True
+
+    def _start(self) -> None:
+        """Starts a keeper, detached from this process, and returns when it serves, or when another one is about to.
+
+        Without `site`, and with the two places that it needs at the end of its path: that saves it a third of its memory.
+        """
+        places = [str(Path(module.__file__ or "").parents[1]) for module in (execution_engine, setproctitle)]
+        code = f"import sys; sys.path.extend({places!r}); from execution_engine.systems.local_keeper.server import main; main()"
+        arguments = [str(self._run_dir), self._base, self._name, JOB_SCRIPT, str(self._idle)]
+        with open(self._log, "ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-P", "-s", "-S", "-c", code, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                timeout=_REACH_TIMEOUT,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise ExecutionSystemError(f"the keeper of {self._name} does not start; see {self._log}", transient=True)

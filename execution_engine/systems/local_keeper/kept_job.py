@@ -1,0 +1,188 @@
+"""One job in the keeper: watched against its limits, ended step by step, and its end written down."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import NamedTuple
+
+from execution_engine.systems.local_keeper import processes
+from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
+from execution_engine.systems.local_keeper.records import Order, UsageRecord, append
+
+SAMPLE = 0.25
+"""Seconds between two looks at a job that must be watched."""
+FORCED_DELAY = 2.0
+"""Seconds that the job's shell has, after its processes were killed, to write the exit record."""
+RETRY = 1.0
+GIVE_UP = 60.0
+"""Seconds between attempts to write the usage on a disk that is full, and after which the keeper gives up."""
+
+RUNNING, ASKED, KILLED, ERASED = range(4)
+"""How far the end of a job went: nothing yet, SIGTERM, SIGKILL to all but its shell, SIGKILL to all."""
+
+
+class Ended(NamedTuple):
+    """What wait4 said of the job script, with its descendants."""
+
+    code: int | None = None
+    cpu: float | None = None
+    memory: int | None = None
+
+
+class KeptJob:
+    """A job whose keeper this process is.
+
+    `parent`: this process started it, and will reap it; otherwise it was adopted from a keeper that died.
+    All moments are seconds since the machine's boot; a suspended job's walltime goes on.
+    """
+
+    def __init__(self, order: Order, leader: Identity, *, parent: bool, reaper: int) -> None:
+        self.order = order
+        self.leader = leader
+        self.parent = parent
+        self.over = False
+        self._reaper = reaper
+        self._looked_at = 0.0
+        self._started = leader.start / processes.TICKS
+        self._stage = RUNNING
+        self._stage_ends = 0.0
+        self._reason: str | None = None
+        self._peak = 0
+        self._ended: Ended | None = None
+        self._ended_at = 0.0
+        self._written = False
+        self._write_at = 0.0
+
+    @property
+    def ending(self) -> bool:
+        """Whether something was done to end it."""
+        return self._stage != RUNNING
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it must be looked at again and again: nothing else tells that it uses too much memory, or that it is gone."""
+        return not self.parent or self.ending or bool(self.order.memory)
+
+    def due(self) -> float:
+        """When it must be looked at, whatever else happens; a step that did not succeed is due again after a moment."""
+        moment = float("inf")
+        if self._ended is not None and not self._written:
+            moment = self._write_at
+        elif self._stage in (ASKED, KILLED):
+            moment = self._stage_ends
+        elif self._stage == RUNNING and self.order.walltime:
+            moment = self._started + self.order.walltime
+        return moment if moment > self._looked_at else self._looked_at + SAMPLE
+
+    def members(self, table: ProcessTable) -> list[Process]:
+        """Its living processes."""
+        return table.members(self.leader, self._reaper, self.order.directory)
+
+    def reaped(self, ended: Ended, now: float, *, alone: bool) -> None:
+        """Its script has ended.  `alone`: certainly no process of it is left."""
+        self._ended, self._ended_at = ended, now
+        if alone:
+            self._conclude([], now)
+
+    def look(self, table: ProcessTable, now: float) -> None:
+        """Compares it with its limits, takes the next step of its end if that is due, and writes its usage when it ended."""
+        self._looked_at = now
+        members = self.members(table)
+        if not self.parent and self._ended is None and not self._has_leader(members):
+            self._ended, self._ended_at = Ended(), now
+        if self._stage != RUNNING:
+            self._press(members, now)
+        elif self._ended is not None:
+            self._ask(members, now)
+        else:
+            self._check_limits(members, now)
+        self._conclude(members, now)
+
+    def end(self, reason: str, table: ProcessTable, now: float) -> None:
+        """Begins to end it, unless that has begun: SIGTERM, after `kill_delay` SIGKILL.  Only the first reason counts."""
+        if self._stage == RUNNING and self._ask(self.members(table), now):
+            self._reason = reason
+
+    # --- steps
+
+    def _check_limits(self, members: list[Process], now: float) -> None:
+        reason = None
+        if self.order.walltime and now >= self._started + self.order.walltime:
+            reason = "walltime"
+        elif self.order.memory and self._memory(members) > self.order.memory:
+            reason = "memory"
+        if reason and self._ask(members, now):
+            self._reason = reason
+
+    def _memory(self, members: list[Process]) -> int:
+        """Resident bytes of all processes together.
+
+        The quick sum counts shared pages again and again: before it counts as too much, the exact one is taken.
+        """
+        used = sum(process.memory for process in members)
+        if used > self.order.memory:
+            used = processes.shared_memory(members)
+        self._peak = max(self._peak, used)
+        return used
+
+    def _ask(self, members: list[Process], now: float) -> bool:
+        """SIGTERM to all but the job's shell, which lives on to write the exit record.  Whether anybody was told.
+
+        A shell that is alone gets it: it has not yet started the command, and will pass it on.
+        """
+        others = [process for process in members if process.pid != self.leader.pid]
+        told = [process for process in others or members if processes.send(process, signal.SIGTERM)]
+        for process in members:
+            if process.stopped:
+                processes.send(process, signal.SIGCONT)
+        if told:
+            self._stage, self._stage_ends = ASKED, now + self.order.kill_delay
+        return bool(told)
+
+    def _press(self, members: list[Process], now: float) -> None:
+        """The next step when the time of the last is over.  From KILLED on each look kills what has appeared since."""
+        if self._stage in (ASKED, KILLED) and now >= self._stage_ends:
+            self._stage, self._stage_ends = self._stage + 1, now + FORCED_DELAY
+        if self._stage >= KILLED:
+            for process in members:
+                if self._stage == ERASED or process.pid != self.leader.pid:
+                    processes.send(process, signal.SIGKILL)
+
+    def _conclude(self, members: list[Process], now: float) -> None:
+        """Writes the usage: at once after an end of its own, else when nothing is left; it is over when both are true."""
+        if self._ended is None:
+            return
+        if not self._written and now >= self._write_at and not (members and self._reason):
+            self._write(self._ended, now)
+        self.over = self._written and not members
+
+    def _write(self, ended: Ended, now: float) -> None:
+        wall = max(0.0, self._ended_at - self._started)
+        ended_at = time.time() - (now - self._ended_at)
+        usage = UsageRecord(
+            attempt=self.order.attempt,
+            pid=self.leader.pid,
+            start=self.leader.start,
+            code=ended.code,
+            reason=self._reason,
+            cpu=ended.cpu,
+            memory=max(ended.memory or 0, self._peak) or None,
+            wall=round(wall, 3),
+            started=round(ended_at - wall, 3),
+            ended=round(ended_at, 3),
+        )
+        try:
+            append(self.order.directory, usage)
+        except OSError as error:
+            self._write_at = now + RETRY
+            gone = isinstance(error, FileNotFoundError | NotADirectoryError)  # the job removed its directory: nobody will ask
+            self._written = gone or now > self._ended_at + GIVE_UP
+            if self._written and not gone:
+                print(f"cannot write the usage of {self.leader}: {error}", file=sys.stderr, flush=True)
+        else:
+            self._written = True
+
+    def _has_leader(self, members: list[Process]) -> bool:
+        return any(process.identity == self.leader for process in members)

@@ -1,0 +1,200 @@
+"""All jobs of a keeper: started, adopted, reaped, looked at when it is time."""
+
+# ruff: noqa: PTH116, PTH118 - pathlib would cost the keeper a megabyte
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from execution_engine.systems.local_keeper import processes
+from execution_engine.systems.local_keeper.kept_job import SAMPLE, Ended, KeptJob
+from execution_engine.systems.local_keeper.processes import Identity, ProcessTable
+from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, ProcessRecord, append, read
+
+_LOAD = 50
+"""A look at all processes of the machine that took t seconds is followed by at least 50 t without one."""
+_TRANSIENT = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
+)
+_RESET_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_SHELL = "/bin/sh"
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Refusal(NamedTuple):
+    """Why a job was not started; `transient`: the same may work later."""
+
+    message: str
+    transient: bool
+
+
+class KeptJobs:
+    """The jobs that this process looks after.  `script`: the job script's path in the job's directory.
+
+    `on_end` is called after one or several of them have ended.
+    """
+
+    def __init__(self, script: str, on_end: Callable[[], None]) -> None:
+        self._script = script
+        self._on_end = on_end
+        self._jobs: dict[tuple[str, int], KeptJob] = {}
+        self._running: dict[int, KeptJob] = {}
+        self._boot = processes.boot_id()
+        self._look_at = 0.0
+        me = processes.read(os.getpid())
+        assert me is not None
+        self._me = str(me.identity)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    # --- what actors ask for
+
+    def run(self, order: Order, environment: dict[str, str]) -> Identity | Refusal:
+        """Starts a job, unless it runs or has ended already; who it is, or why not."""
+        known = self._known(order)
+        if known is not None:
+            return known
+        try:
+            pid = self._spawn(order.directory, environment)
+        except OSError as error:
+            return Refusal(f"cannot start {self._script} in {order.directory}: {error.strerror}", error.errno in _TRANSIENT)
+        child = processes.read(pid)
+        assert child is not None  # not reaped yet, so it is there, dead or alive
+        job = KeptJob(order, child.identity, parent=True, reaper=os.getpid())
+        self._running[pid] = job
+        self._keep(job)
+        return job.leader
+
+    def watch(self, order: Order, leader: Identity, table: ProcessTable) -> KeptJob | None:
+        """The job, adopted if it is not known; None if nothing of it is left."""
+        job = self._jobs.get((order.directory, order.attempt))
+        if job is not None:
+            return job
+        process = processes.find(leader)
+        reaper = process.parent if process is not None else os.getppid()
+        adopted = KeptJob(order, leader, parent=False, reaper=reaper)
+        if not adopted.members(table):
+            return None
+        self._keep(adopted)
+        return adopted
+
+    def kill(self, order: Order, leader: Identity, table: ProcessTable) -> bool:
+        """Begins to end a job; False if nothing of it is left."""
+        job = self.watch(order, leader, table)
+        if job is None:
+            return False
+        job.end("killed", table, processes.uptime())
+        return True
+
+    # --- what time brings
+
+    def wait_time(self) -> float | None:
+        """Seconds until `attend` must be called; None: only when a child ends."""
+        due = min((job.due() for job in self._jobs.values()), default=float("inf"))
+        if any(job.sampled for job in self._jobs.values()):
+            due = min(due, self._look_at)
+        return None if due == float("inf") else max(0.0, due - processes.uptime())
+
+    def attend(self) -> None:
+        """Reaps what has ended, looks at the jobs whose time has come, and tells if any is over."""
+        reaped, orphaned = self._reap()
+        now = processes.uptime()
+        sample = now >= self._look_at
+        chosen = [
+            job
+            for job in self._jobs.values()
+            if not job.over
+            and (job.due() <= now or job in reaped or (job.sampled and sample) or (job.ending and (reaped or orphaned)))
+        ]
+        if chosen:
+            self._look(chosen)
+        if reaped or any(job.over for job in chosen):
+            self._jobs = {key: job for key, job in self._jobs.items() if not job.over}
+            self._on_end()
+
+    # --- how
+
+    def _known(self, order: Order) -> Identity | None:
+        """Who the job is, if it was started: by this keeper, by an earlier one (it is adopted then), or if it has ended."""
+        job = self._jobs.get((order.directory, order.attempt))
+        if job is not None:
+            return job.leader
+        record, usage = read(order.directory, order.attempt)
+        if usage is not None:
+            return usage.identity
+        if record is None or record.boot != self._boot:
+            return None
+        return record.identity if self.watch(order, record.identity, ProcessTable.now()) else None
+
+    def _spawn(self, directory: str, environment: dict[str, str]) -> int:
+        os.chdir(directory)  # posix_spawn cannot; nothing else here depends on it
+        try:
+            os.stat(self._script)  # sh would say so in a log that nobody reads
+            return os.posix_spawn(
+                _SHELL,
+                [_SHELL, os.path.join(directory, self._script)],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, SCRIPT_LOG, _APPEND, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_RESET_SIGNALS,
+            )
+        finally:
+            os.chdir("/")
+
+    def _keep(self, job: KeptJob) -> None:
+        self._jobs[job.order.directory, job.order.attempt] = job
+        record = ProcessRecord(job.leader.pid, job.leader.start, self._boot, job.order.attempt, self._me)
+        try:
+            append(job.order.directory, record)
+        except OSError:
+            pass  # it runs, and the start marker and the native id tell the same
+
+    def _reap(self) -> tuple[list[KeptJob], bool]:
+        """The jobs whose scripts have ended, and whether other processes of jobs, left to this one by their parents, have."""
+        ended: dict[KeptJob, Ended] = {}
+        orphaned = False
+        while (child := _next_dead_child()) is not None:
+            pid, status, usage = child
+            job = self._running.pop(pid, None)
+            if job is None:
+                orphaned = True
+            else:
+                ended[job] = _measured(status, usage)
+        alone = bool(ended) and processes.orphans(self._running) == set()
+        for job, measured in ended.items():
+            job.reaped(measured, processes.uptime(), alone=alone)
+        return list(ended), orphaned
+
+    def _look(self, jobs: list[KeptJob]) -> None:
+        begun = time.monotonic()
+        table = ProcessTable.now()
+        now = processes.uptime()
+        for job in jobs:
+            job.look(table, now)
+        cost = time.monotonic() - begun
+        self._look_at = now + max(SAMPLE, _LOAD * cost)
+
+
+def _next_dead_child() -> tuple[int, int, resource.struct_rusage] | None:
+    try:
+        child = os.wait4(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return child if child[0] else None
+
+
+def _measured(status: int, usage: resource.struct_rusage) -> Ended:
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(code if code >= 0 else 128 - code, round(usage.ru_utime + usage.ru_stime, 3), usage.ru_maxrss * 1024)

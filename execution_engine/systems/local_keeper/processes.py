@@ -1,0 +1,209 @@
+"""Processes as /proc shows them: who they are, which belong to a job, how they are signalled and never mistaken for others.
+
+A process is identified by its pid and its start time; a pid alone may be another process by now.
+"""
+
+# ruff: noqa: PTH208 - pathlib would cost the keeper a megabyte
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_STAT_SIZE = 4096
+
+
+class Identity(NamedTuple):
+    """Which process: `start` is its start time in clock ticks since the machine's boot (field 22 of /proc/PID/stat)."""
+
+    pid: int
+    start: int
+
+    def __str__(self) -> str:
+        return f"{self.pid}.{self.start}"
+
+    @classmethod
+    def parse(cls, text: str) -> Identity | None:
+        """The identity that `str` wrote, or None."""
+        pid, _, start = text.partition(".")
+        return cls(int(pid), int(start)) if pid.isdecimal() and start.isdecimal() else None
+
+
+class Process(NamedTuple):
+    """A process at one moment."""
+
+    pid: int
+    start: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    threads: int
+    memory: int
+    """resident size in bytes; pages that it shares with others count in full"""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.start)
+
+    @property
+    def alive(self) -> bool:
+        """False for a zombie.  A process whose first thread has ended while others go on shows as one, but is alive."""
+        return self.state not in "ZX" or self.threads > 1
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in "Tt"
+
+
+def read(pid: int) -> Process | None:
+    """The process with this pid, zombies included, or None."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    try:
+        content = os.read(descriptor, _STAT_SIZE)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
+    words = content[content.rindex(b")") + 2 :].split()  # the name before it may hold blanks and parentheses
+    return Process(
+        pid=pid,
+        start=int(words[19]),
+        state=words[0].decode("ascii"),
+        parent=int(words[1]),
+        group=int(words[2]),
+        session=int(words[3]),
+        threads=int(words[17]),
+        memory=int(words[21]) * _PAGE,
+    )
+
+
+def find(identity: Identity) -> Process | None:
+    """This very process, zombies included, or None."""
+    process = read(identity.pid)
+    return process if process is not None and process.start == identity.start else None
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether this very process is there, and not a zombie."""
+    process = find(identity)
+    return process is not None and process.alive
+
+
+class ProcessTable:
+    """All processes of the machine at one moment."""
+
+    def __init__(self, processes: Iterable[Process]) -> None:
+        self._processes = {process.pid: process for process in processes}
+        self._children: dict[int, list[Process]] = {}
+        for process in self._processes.values():
+            self._children.setdefault(process.parent, []).append(process)
+
+    @classmethod
+    def now(cls) -> ProcessTable:
+        """The processes of this moment; costs about 10 µs each."""
+        return cls(process for name in os.listdir("/proc") if name.isdecimal() and (process := read(int(name))) is not None)
+
+    def members(self, leader: Identity, reaper: int, directory: str) -> list[Process]:
+        """The living processes of a job, parents before their children.
+
+        They are those of the session and process group that `leader` leads, those that escaped to another session but carry
+        the job's `EXECD_JOB_DIR` and were inherited by `reaper`, and all descendants of these.  When the leader is gone its pid
+        may lead another session by now: then only carriers count, and children of this process (it inherits what jobs leave).
+        """
+        found: dict[int, Process] = {}
+        waiting = [process for process in self._processes.values() if self._is_root(process, leader, reaper, directory)]
+        waiting.sort(key=lambda process: process.pid != leader.pid)
+        while waiting:
+            process = waiting.pop(0)
+            if process.pid not in found:
+                found[process.pid] = process
+                waiting.extend(self._children.get(process.pid, ()))
+        return [process for process in found.values() if process.alive]
+
+    def _is_root(self, process: Process, leader: Identity, reaper: int, directory: str) -> bool:
+        head = self._processes.get(leader.pid)
+        in_session = leader.pid in (process.session, process.group) and (head is None or head.start == leader.start)
+        if in_session and (head is not None or process.parent == os.getpid()):
+            return True
+        return (in_session or process.parent == reaper) and process.start >= leader.start and _carries(process.pid, directory)
+
+
+def _carries(pid: int, directory: str) -> bool:
+    """Whether the process was started with the `EXECD_JOB_DIR` of this job."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return b"EXECD_JOB_DIR=" + os.fsencode(directory) in file.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+
+
+def send(target: Process, number: signal.Signals) -> bool:
+    """Signals this very process; False when it is gone (or has become another user's)."""
+    try:
+        descriptor = os.pidfd_open(target.pid)
+    except (ProcessLookupError, PermissionError):
+        return False
+    except OSError:  # a kernel before 5.3 has none; the window between look and signal is then some microseconds
+        return is_alive(target.identity) and _kill(target.pid, number)
+    try:
+        if not is_alive(target.identity):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _kill(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def shared_memory(processes: Iterable[Process]) -> int:
+    """Bytes of resident memory of these together, each page that several share counted once among them.
+
+    Exact but slow (the kernel walks all pages); where it is not allowed, the resident size of that process.
+    """
+    return sum(_proportional_size(process.pid) or process.memory for process in processes)
+
+
+def _proportional_size(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), None)
+    except OSError:  # gone, not ours, or a kernel before 4.14
+        return None
+
+
+def orphans(known: Iterable[int]) -> set[int] | None:
+    """The pids of this process' children that are not among the known ones; None where the kernel does not list children."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return set(map(int, file.read().split())).difference(known)
+    except FileNotFoundError:
+        return None
+
+
+def uptime() -> float:
+    """Seconds since the machine's boot, time in suspend included: the clock of `Identity.start`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """A word that is another after each boot of the machine."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

@@ -1,0 +1,142 @@
+"""What the keeper writes into a job's directory: the file `.execd/process` says which process the job is, and what it used.
+
+Lines of JSON, each appended in one piece; a line without its end is taken as absent; of two of a kind the last counts.  One
+file for both, because to create a file is the dearest thing that the keeper does for a job.
+"""
+
+# ruff: noqa: PTH118 - pathlib would cost the keeper a megabyte
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import Any, NamedTuple
+
+from execution_engine.systems.local_keeper.processes import Identity
+
+RECORDS = ".execd/process"
+SCRIPT_LOG = ".execd/build.log"
+"""Where the job script's own messages go (not its command's): to those of the building of the job."""
+
+_MAX_SIZE = 20_000
+_HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A job may have put a link or a pipe in the place of a file: it must not lead elsewhere or block."""
+
+
+class Order(NamedTuple):
+    """A job as a keeper is told about it."""
+
+    directory: str
+    attempt: int
+    walltime: float
+    """seconds, 0: not limited"""
+    memory: int
+    """bytes, 0: not limited"""
+    kill_delay: float
+    """seconds from SIGTERM to SIGKILL"""
+
+
+class ProcessRecord(NamedTuple):
+    """Which process a job is."""
+
+    pid: int
+    start: int
+    boot: str
+    """the machine's boot id; after a reboot the other two mean nothing"""
+    attempt: int
+    keeper: str
+    """the identity of the keeper that looks after it"""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.start)
+
+
+class UsageRecord(NamedTuple):
+    """How a job ended and what it used.  Seconds and bytes; None: not known, because the keeper was not its parent."""
+
+    attempt: int
+    pid: int
+    start: int
+    code: int | None
+    """exit status of the job script, 128 + n for signal n"""
+    reason: str | None
+    """walltime, memory or killed: the first cause for which the keeper ended it"""
+    cpu: float | None
+    memory: int | None
+    """peak of the largest process (at least the keeper's own size, about 10 MB: nothing less can be told), or, for a job with a
+    limit, the highest sum of all processes that was seen"""
+    wall: float
+    started: float
+    ended: float
+    """seconds since the epoch"""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.start)
+
+
+class Records(NamedTuple):
+    """What the directory tells of one attempt of a job."""
+
+    process: ProcessRecord | None = None
+    usage: UsageRecord | None = None
+
+
+def append(directory: str, record: ProcessRecord | UsageRecord) -> None:
+    """Raises OSError; nothing is written then."""
+    line = json.dumps({_KINDS[type(record)]: record._asdict()}).encode("ascii") + b"\n"
+    path = os.path.join(directory, RECORDS)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _HARMLESS, 0o600)
+    try:
+        written = os.write(descriptor, line)
+        if written != len(line):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(descriptor)
+
+
+def read(directory: str, attempt: int) -> Records:
+    """The records of this attempt.  What is not a record is passed over: a job can write there."""
+    found: dict[str, Any] = {}
+    for line in _lines(os.path.join(directory, RECORDS)):
+        try:
+            ((kind, fields),) = json.loads(line).items()
+            record = _read_process(fields) if kind == "process" else _read_usage(fields)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+        if record.attempt == attempt:
+            found[kind] = record
+    return Records(found.get("process"), found.get("usage"))
+
+
+def _lines(path: str) -> list[bytes]:
+    """The whole lines of the file, none when there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _HARMLESS)
+    except OSError:
+        return []
+    try:
+        return os.read(descriptor, _MAX_SIZE).split(b"\n")[:-1]
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+
+
+def _read_process(fields: dict[str, Any]) -> ProcessRecord:
+    return ProcessRecord(
+        int(fields["pid"]), int(fields["start"]), str(fields["boot"]), int(fields["attempt"]), str(fields["keeper"])
+    )
+
+
+def _read_usage(fields: dict[str, Any]) -> UsageRecord:
+    record = UsageRecord(**fields)
+    if not all(value is None or isinstance(value, int | float) for name, value in fields.items() if name != "reason"):
+        raise ValueError("not a number")
+    return record
+
+
+_KINDS: dict[type, str] = {ProcessRecord: "process", UsageRecord: "usage"}
