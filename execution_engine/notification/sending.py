@@ -44,15 +44,16 @@ def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
     reasons.forget()
     try:
         service = _service(url, message, own_url=own_url)
-        service.socket_connect_timeout = service.socket_read_timeout = timeout
+    except Exception as error:  # noqa: BLE001 - a parser of apprise may raise anything for what is not a URL
+        raise UnusableTarget(_redacted(str(error), url)) from None
+    service.socket_connect_timeout = service.socket_read_timeout = timeout
+    try:
         accepted = service.notify(
             title=message.title,
             body=message.body,
             notify_type=apprise.NotifyType.SUCCESS if message.good else apprise.NotifyType.FAILURE,
             body_format=apprise.NotifyFormat.TEXT,
         )
-    except UnusableTarget as error:
-        raise UnusableTarget(_redacted(str(error), url)) from None
     except Exception as error:  # noqa: BLE001 - a plug-in of apprise may raise anything; that is its answer
         raise DeliveryFailed(_redacted(f"{type(error).__name__}: {error}", url)) from None
     if not accepted:
@@ -65,7 +66,8 @@ def _service(url: str, message: Message, *, own_url: bool) -> Any:
         raise UnusableTarget(f"not a URL of a service: {_reasons().told()}")
     if own_url:
         _refuse_what_a_job_may_not(url, parsed)
-    service: Any = apprise.Apprise.instantiate(parsed, asset=apprise.AppriseAsset(app_id="execd", async_mode=False))
+    asset = apprise.AppriseAsset(app_id="execd", async_mode=False)
+    service: Any = apprise.Apprise.instantiate(parsed, asset=asset, suppress_exceptions=False)
     if service is None or (parsed["schema"] in _MAIL and not service.targets):
         raise UnusableTarget(f"the URL cannot be used: {_reasons().told()}")
     return service
@@ -139,11 +141,12 @@ def _secrets(url: str) -> set[str]:
     location, _, query = rest.partition("?")
     place, _, path = location.partition("/")
     credentials = place.rpartition("@")[0]
-    words = {credentials.partition(":")[2], credentials}
+    parameters = parse_qsl(query)
+    passwords = {credentials.partition(":")[2], *(value for name, value in parameters if name in {"pass", "password"})}
+    words = {credentials}
     if scheme.lower() not in _MAIL:
-        words |= {*path.split("/"), *(value for _, value in parse_qsl(query))}
+        words |= {*path.split("/"), *(value for _, value in parameters)}
         if scheme.lower() not in _WEBHOOKS:
             words |= {place, *re.split(r"[@:]", place)}
-    words |= {value for name, value in parse_qsl(query) if name in {"pass", "password"}}
-    words |= {unquote(word) for word in words}
-    return {word for word in words if len(word) >= _SHORTEST_SECRET}
+    secrets = {word for word in passwords | words if word in passwords or len(word) >= _SHORTEST_SECRET}
+    return (secrets | {unquote(word) for word in secrets}) - {""}

@@ -15,7 +15,7 @@ from execution_engine.config import Notification
 from execution_engine.jobs.job import Delivery, Job
 from execution_engine.notification.notifier import Notifier, Outcome
 from tests.support.clocks import HeldClock
-from tests.support.servers import HOST, MailServer, WebServer, free_port, mail_server, silent_server, web_server
+from tests.support.servers import HOST, MailServer, WebServer, closed_port, mail_server, silent_server, web_server
 
 NOW = datetime(2026, 11, 20, 16, 0, 0, tzinfo=UTC)
 
@@ -244,8 +244,7 @@ def test_two_urls_in_one_are_not_two_targets() -> None:
 
 
 def test_one_that_fails_does_not_hold_up_the_others_and_is_tried_again_alone() -> None:
-    port = free_port()
-    with web_server() as up:
+    with closed_port() as port, web_server() as up:
         notifier = Notifier(settings({"down": f"json://{HOST}:{port}/", "up": hook(up)}))
         first = notifier.deliver(job(), NOW)
         assert not first.done
@@ -259,12 +258,12 @@ def test_one_that_fails_does_not_hold_up_the_others_and_is_tried_again_alone() -
 
 
 def test_a_mail_server_that_was_down_gets_the_mail_when_it_is_back() -> None:
-    port = free_port()
-    notifier = Notifier(settings({"owner": f"mailto://{HOST}:{port}/?from=execd@site.org&to=jane@users.org"}))
-    first = notifier.deliver(job(), NOW)
-    assert "refused" in str(first.notified["owner"].error)
-    with mail_server(port) as server:
-        assert notifier.deliver(job(notified=dumped(first)), NOW).done
+    with closed_port() as port:
+        notifier = Notifier(settings({"owner": f"mailto://{HOST}:{port}/?from=execd@site.org&to=jane@users.org"}))
+        first = notifier.deliver(job(), NOW)
+        assert "refused" in str(first.notified["owner"].error)
+        with mail_server(port) as server:
+            assert notifier.deliver(job(notified=dumped(first)), NOW).done
     assert server.recipients == [["jane@users.org"]]
 
 
@@ -280,12 +279,13 @@ def test_the_reason_of_a_refusal_is_recorded() -> None:
 
 
 def test_the_pauses_double_up_to_the_limit_and_then_it_is_given_up() -> None:
-    notifier = Notifier(settings({"down": f"json://{HOST}:{free_port()}/"}, attempts=5, retry_delay={"min": 10, "max": 60}))
     outcome = Outcome({}, done=False)
     pauses = []
-    while not outcome.done:
-        outcome = notifier.deliver(job(notified=dumped(outcome)), NOW)
-        pauses.append((outcome.retry_at - NOW).total_seconds() if outcome.retry_at else None)
+    with closed_port() as port:
+        notifier = Notifier(settings({"down": f"json://{HOST}:{port}/"}, attempts=5, retry_delay={"min": 10, "max": 60}))
+        while not outcome.done:
+            outcome = notifier.deliver(job(notified=dumped(outcome)), NOW)
+            pauses.append((outcome.retry_at - NOW).total_seconds() if outcome.retry_at else None)
     assert pauses == [10, 20, 40, 60, None]
     assert outcome.notified["down"].attempts == 5
     assert outcome.notified["down"].error
@@ -326,9 +326,9 @@ def test_a_silent_server_costs_its_time_once_and_other_targets_none() -> None:
 
 
 def test_several_threads_deliver_at_a_time_and_do_not_mix_their_reasons() -> None:
-    with web_server() as good, web_server() as bad:
+    with web_server() as good, web_server() as bad, closed_port() as port:
         bad.answer = 503
-        notifier = Notifier(settings({"good": hook(good), "bad": hook(bad), "down": f"json://{HOST}:{free_port()}/"}))
+        notifier = Notifier(settings({"good": hook(good), "bad": hook(bad), "down": f"json://{HOST}:{port}/"}))
         jobs = [job(_id=f"j{number}", notify=[target]) for number in range(10) for target in ("good", "bad", "down")]
         with ThreadPoolExecutor(8) as pool:
             outcomes = list(pool.map(lambda each: notifier.deliver(each, NOW), jobs))
@@ -348,12 +348,15 @@ def test_several_threads_deliver_at_a_time_and_do_not_mix_their_reasons() -> Non
         ("json://{place}/?-key=s3cr3tparam", "s3cr3tparam"),
         ("mailto://joe:s3cr3tpass@{place}/?from=a@site.org&to=b@users.org", "s3cr3tpass"),
         ("mailto://{place}/?user=joe&pass=s3cr3tpass&from=a@site.org", "s3cr3tpass"),
+        ("mailto://joe:s3c@{place}/?from=nowhere", "s3c"),
+        ("mailto://joe:s%23cr%40t@{place}/?to=b", "s#cr@t"),
         ("ntfy://{place}/s3cr3ttopic", "s3cr3ttopic"),
         ("nosuch://{place}/s3cr3ttopic", "s3cr3ttopic"),
     ],
 )
 def test_no_error_shows_a_secret_of_the_url(url: str, secret: str) -> None:
-    outcome = told({"x": url.replace("{place}", f"{HOST}:{free_port()}")})
+    with closed_port() as port:
+        outcome = told({"x": url.replace("{place}", f"{HOST}:{port}")})
     error = outcome.notified["x"].error
     assert error
     assert secret not in error
@@ -368,6 +371,7 @@ def test_apprise_says_nothing_to_the_terminal() -> None:
         "assert n.targets_of(j) == ['x']; assert 'apprise' not in sys.modules, 'imported too early';"
         "print(n.deliver(j, datetime.now(UTC)).done)"
     )
-    command = [sys.executable, "-c", code, f"json://{HOST}:{free_port()}/"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with closed_port() as port:
+        command = [sys.executable, "-c", code, f"json://{HOST}:{port}/"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")

@@ -116,8 +116,10 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def free_port() -> int:
-    """A port where nobody listens just now."""
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections: nobody else gets it meanwhile, but a server of this module may come up there."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((HOST, 0))
+        yield holder.getsockname()[1]
