@@ -37,34 +37,34 @@ _JOB = "job {job}[ ({label})]"
 TRANSITION = "job.transition"
 
 WORDINGS: dict[str, Wording] = {
-    "engine.started": Wording(Level.INFO, "execd[ {version}] starts[ as {engine}][ on {host}][ with {config}]"),
-    "engine.ready": Wording(Level.INFO, "takes jobs[; execution systems: {systems}]"),
-    "engine.stopping": Wording(Level.INFO, "stops[: {why}]"),
-    "engine.stopped": Wording(Level.INFO, "stopped[ after {uptime}]"),
-    "engine.reloaded": Wording(Level.INFO, "uses the new configuration[ of {config}]"),
-    "reload.refused": Wording(Level.ERROR, "keeps the old configuration, the new one is bad[: {error}][: {problems}]"),
-    "monitor.started": Wording(Level.INFO, "monitor {monitor} started"),
-    "monitor.died": Wording(Level.ERROR, "monitor[ {monitor}] died[: {how}][; starts again in {delay}]"),
-    "monitor.stopped": Wording(Level.INFO, "monitor[ {monitor}] stopped"),
-    "keeper.started": Wording(Level.DEBUG, "keeper[ {keeper}][ of {system}] started"),
+    "engine.started": Wording(Level.INFO, "execd starts[ with {config}][ in {run_dir}]"),
+    "engine.ready": Wording(Level.INFO, "engine[ {engine}] takes jobs"),
+    "engine.stopping": Wording(Level.INFO, "engine stops[: {why}]"),
+    "engine.stopped": Wording(Level.INFO, "engine stopped"),
+    "engine.reloaded": Wording(Level.INFO, "engine uses the new configuration[ of {config}]"),
+    "reload.refused": Wording(Level.ERROR, "engine keeps the old configuration, the new one cannot be used: {problems}"),
+    "state.unwritable": Wording(Level.WARNING, "the state for `execd status` cannot be written to {directory}: {error}"),
+    "monitor.started": Wording(Level.INFO, "monitor started[ for engine {engine}][, which follows {previous}]"),
+    "monitor.failed": Wording(Level.ERROR, "monitor cannot work: {problems}"),
+    "monitor.died": Wording(Level.ERROR, "monitor died[: {how}][; it is started again in {restart_in}]"),
+    "monitor.hung": Wording(Level.ERROR, "monitor made no progress[ for {seconds}] and is killed"),
+    "monitor.stopped": Wording(Level.INFO, "monitor stopped"),
+    "keeper.started": Wording(Level.DEBUG, "keeper started[ for {system}]"),
+    "fork_server.died": Wording(Level.ERROR, "fork server {server_pid} died[ with code {code}]; another one takes its place"),
     "actor.started": Wording(Level.DEBUG, "actor {actor} started[ for {post}]"),
     "actor.ended": Wording(Level.DEBUG, "actor {actor} ended[ for {post}]"),
     "actor.failed": Wording(Level.ERROR, "actor {actor} failed by a fault of the engine: {error}"),
-    "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}][; its jobs are taken up again: {jobs}]"),
-    "actor.hung": Wording(
-        Level.ERROR, "actor {actor}[ for {post}] made no progress[ for {deadline}] and is killed[; its jobs: {jobs}]"
-    ),
+    "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}]"),
+    "actor.hung": Wording(Level.ERROR, "actor {actor}[ for {post}] made no progress and was killed[: {how}]"),
     TRANSITION: Wording(Level.INFO, _JOB + " {old} → {new}[ on {system}][ as {native}][: {why}]"),
     "job.request": Wording(Level.INFO, _JOB + ": request to {what}[ refused: {refused}][: {why}]"),
     "job.lost": Wording(Level.WARNING, _JOB + " belongs to another actor now[: {why}]; this one stops working on it"),
     "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]"),
     "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
-    "notification.failed": Wording(
-        Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"
-    ),
+    "notification.failed": Wording(Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"),
     "results.unreadable": Wording(Level.WARNING, _JOB + ": its results cannot be read[ in {directory}]: {error}"),
-    "jobs.released": Wording(Level.INFO, "jobs of {owner} given back: {jobs}"),
-    "jobs.recovered": Wording(Level.INFO, "jobs of {owner} taken over: {jobs}"),
+    "jobs.released": Wording(Level.INFO, "{count} jobs of {owner} given back[ after a crash: {why}]: {jobs}"),
+    "jobs.recovered": Wording(Level.INFO, "{count} jobs of {owner} taken over: {jobs}"),
     "rule.failed": Wording(
         Level.ERROR,
         "rule {rule}[ of route {route}] failed, which counts as no[; job {job}]: {error}",
@@ -81,10 +81,10 @@ WORDINGS: dict[str, Wording] = {
     "log.lost": Wording(Level.WARNING, "{lines} log lines[ of {of}] were lost[: {error}]"),
     "log.unreadable": Wording(Level.WARNING, "a datagram that is not a log record was ignored[: {start}]", same=("why",)),
     "log.terminal_gone": Wording(Level.INFO, "the terminal takes no more lines: {error}"),
-}  # fmt: skip
+}
 
 _COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
-_SECONDS = frozenset({"after", "delay", "deadline", "uptime", "lasted"})
+_SECONDS = frozenset({"after", "seconds", "restart_in", "repeated_for"})
 _FACT = re.compile(r"\{(\w+)\}")
 _PART_OR_FACT = re.compile(rf"\[([^\[\]]*)\]|{_FACT.pattern}")
 _MOST_LISTED = 5
@@ -113,7 +113,7 @@ def text_of(record: Record) -> str:
     text = _PART_OR_FACT.sub(lambda found: _part(found[1], facts) if found[1] else facts.get(found[2], "?"), words)
     rest = "".join(f" {name}={value}" for name, value in facts.items() if name not in used)
     if record.get("repeated"):
-        rest += f" (and {record['repeated']} more like this in {_text('lasted', record.get('repeated_for'))})"
+        rest += f" (and {record['repeated']} more like this in {_text('repeated_for', record.get('repeated_for'))})"
     return escaped(text + rest)
 
 
@@ -137,6 +137,8 @@ def _part(words: str, facts: dict[str, str]) -> str:
 
 
 def _text(name: str, value: Any) -> str:
+    if name == "problems" and isinstance(value, list):
+        return "; ".join(str(problem) for problem in value)
     if isinstance(value, list | tuple):
         listed = ", ".join(str(item) for item in value[:_MOST_LISTED])
         return listed if len(value) <= _MOST_LISTED else f"{listed} and {len(value) - _MOST_LISTED} more"

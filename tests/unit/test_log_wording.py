@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+import execution_engine
 from execution_engine.logger import lines
 from execution_engine.logger.wording import WORDINGS, Level, identity, level_of, text_of
 
@@ -44,8 +47,18 @@ def test_facts_that_a_wording_does_not_use_are_told_too() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    text = text_of({"event": "jobs.recovered", "owner": "boot1", "jobs": [str(number) for number in range(9)]})
-    assert text == "jobs of boot1 taken over: 0, 1, 2, 3, 4 and 4 more"
+    text = text_of({"event": "jobs.recovered", "owner": "boot1", "count": 9, "jobs": [str(number) for number in range(9)]})
+    assert text == "9 jobs of boot1 taken over: 0, 1, 2, 3, 4 and 4 more"
+
+
+def test_all_problems_of_a_refused_configuration_are_told() -> None:
+    problems = [f"execd.yaml:{line}: bad" for line in range(9)]
+    assert text_of({"event": "reload.refused", "problems": problems}).endswith("cannot be used: " + "; ".join(problems))
+
+
+def test_durations_are_told_as_people_write_them() -> None:
+    text = text_of({"event": "monitor.died", "how": "by SIGKILL", "restart_in": 90.0})
+    assert text == "monitor died: by SIGKILL; it is started again in 1m30s"
 
 
 @pytest.mark.parametrize("event", sorted(WORDINGS))
@@ -53,6 +66,18 @@ def test_every_wording_stands_without_a_single_fact(event: str) -> None:
     text = text_of({"event": event})
     assert text
     assert not set("[]{}") & set(text)
+
+
+def test_every_event_that_the_engine_emits_has_its_wording() -> None:
+    package = Path(execution_engine.__file__).parent
+    emitted = {
+        name
+        for path in package.rglob("*.py")
+        for call in re.findall(r"events\.emit\(([^,)]*)", path.read_text())
+        for name in re.findall(r'"([a-z_.]+)"', call)
+    }
+    assert "job.transition" in emitted
+    assert emitted <= set(WORDINGS)
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\r\nb", "\x1b[31mred", "\x9b31m", "a\u2028b", "\u202egnp", "\x00", "\ud800"])
