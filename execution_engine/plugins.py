@@ -104,6 +104,8 @@ def load_file(file: Path, kind: str) -> ModuleType:
     if spec is None:
         raise PluginError(f"{file}: is not a Python file")
     module = module_from_spec(spec)
+    for package in ("execd_plugins", f"{_PREFIX}{kind}"):  # pickle imports a class' module from the top
+        sys.modules.setdefault(package, ModuleType(package))
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:

@@ -69,7 +69,7 @@ def default_text() -> str:
 
 
 def _default_files() -> Iterator[Path]:
-    """Where the default configuration may be: in a checkout, beside the packages (`pip install --target`), or where a wheel puts data."""
+    """Where it may be: in a checkout, beside the packages (`pip install --target`), or where a wheel puts data."""
     root = Path(__file__).resolve().parents[2]
     yield root / "conf" / "execd.yaml"
     yield root / "share" / "execd" / "execd.yaml"

@@ -34,8 +34,8 @@ def _anchored(path: Path, info: ValidationInfo) -> Path:
     """The absolute path of one that is relative to the configuration file's directory, or to a home (`~`)."""
     try:
         path = path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(str(error)) from None
+    except RuntimeError:
+        raise ValueError(f"{path}: no home directory is known for this user") from None
     directory = (info.context or {}).get("directory")
     return path if directory is None else Path(os.path.normpath(directory / path))
 
@@ -187,8 +187,10 @@ def _rule(given: Any) -> Any:
     """Reads `name` and `{name: {parameter: value}}`."""
     if isinstance(given, str):
         return {"name": given}
-    if not isinstance(given, dict):
+    if isinstance(given, RuleEntry):
         return given
+    if not isinstance(given, dict):
+        raise ValueError("expected the name of a rule, alone or with its parameters: {memory_at_least: {amount: 8G}}")
     if len(given) != 1:
         raise ValueError(f"expected one rule for each entry of the list, found {len(given)}: {', '.join(given)}")
     ((name, parameters),) = given.items()

@@ -32,7 +32,7 @@ _EXPECTED = {
     "too_short": "expected at least one entry",
     "tuple_type": "expected a list",
 }
-_SECRET = re.compile(r"url|pass|secret|token|key|credential", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_)(url|key|token)$|passw|secret|credential", re.IGNORECASE)
 
 
 def problems(error: ValidationError, schema: Any, places: Places, above: Keys = ()) -> Iterator[tuple[Keys, str]]:

@@ -7,12 +7,13 @@ it may use answers no to "at least" as well as to "at most": nothing is known of
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from execution_engine.clock import Clock
 from execution_engine.job_routing import rules
@@ -27,38 +28,47 @@ def _listed(given: object) -> object:
     return [given] if isinstance(given, str) else given
 
 
-def _minutes(given: object) -> int:
+def _minutes(text: str) -> int:
     """Minutes since midnight of `18:00`; `24:00` is the end of a day."""
-    match = _TIME.fullmatch(given) if isinstance(given, str) else None
+    match = _TIME.fullmatch(text)
     if match is None or int(match[2]) > 59 or int(match[1]) * 60 + int(match[2]) > 24 * 60:
-        raise ValueError(f"{given!r} is not a time of day; expected for example 8:00 or 18:30")
+        raise ValueError(f"{text!r} is not a time of day; expected for example 8:00 or 18:30")
     return int(match[1]) * 60 + int(match[2])
 
 
-def _days(given: object) -> frozenset[int]:
+def _days(given: str | list[str]) -> frozenset[int]:
     """Numbers of the days (Monday is 0) in `mon-fri`, `sat,sun` or a list of such."""
     found: set[int] = set()
-    for part in [given] if isinstance(given, str) else given if isinstance(given, list) else [None]:
-        for word in str(part).lower().split(","):
-            first, _, last = word.strip().partition("-")
-            if first not in _DAYS or (last or first) not in _DAYS:
-                raise ValueError(f"{given!r} does not name days; expected for example mon-fri or sat,sun")
-            begin, end = _DAYS.index(first), _DAYS.index(last or first)
-            found.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
+    for word in given.split(",") if isinstance(given, str) else given:
+        first, _, last = word.strip().lower().partition("-")
+        if first not in _DAYS or (last or first) not in _DAYS:
+            raise ValueError(f"{word.strip()!r} does not name days; expected for example mon-fri or sat,sun")
+        begin, end = _DAYS.index(first), _DAYS.index(last or first)
+        found.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
     return frozenset(found)
 
 
-def _zone(given: object) -> ZoneInfo | None:
+def _zone(name: str | None) -> ZoneInfo | None:
     try:
-        return None if given is None else ZoneInfo(str(given))
+        return None if name is None else ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"{given!r} is not a time zone of this machine; expected for example Europe/Paris") from None
+        raise ValueError(f"{name!r} is not a time zone of this machine; expected for example Europe/Paris") from None
+
+
+def _checked(read: Callable[[Any], Any]) -> AfterValidator:
+    """Refuses what cannot be read, and keeps the text."""
+
+    def check(given: Any) -> Any:
+        read(given)
+        return given
+
+    return AfterValidator(check)
 
 
 Patterns = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
-TimeOfDay = Annotated[int, BeforeValidator(_minutes)]
-Days = Annotated[frozenset[int], BeforeValidator(_days)]
-Zone = Annotated[ZoneInfo | None, BeforeValidator(_zone)]
+TimeOfDay = Annotated[str, _checked(_minutes)]
+Days = Annotated[str | list[str], _checked(_days)]
+Zone = Annotated[str | None, _checked(_zone)]
 
 
 def _matches(text: str, patterns: list[str]) -> bool:
@@ -134,9 +144,9 @@ def walltime_at_most(job: Job, duration: rules.Duration) -> bool:
 @rules.register
 def time_of_day(
     job: Job,
-    start: TimeOfDay = "0:00",  # type: ignore[assignment]
-    end: TimeOfDay = "24:00",  # type: ignore[assignment]
-    days: Days = "mon-sun",  # type: ignore[assignment]
+    start: TimeOfDay = "0:00",
+    end: TimeOfDay = "24:00",
+    days: Days = "mon-sun",
     timezone: Zone = None,
     *,
     clock: Clock,
@@ -147,10 +157,10 @@ def time_of_day(
     `start: 22:00, end: 6:00` goes over midnight; its `days` are those on which the night begins.
     """
     del job
-    now = clock.now().astimezone(timezone)
-    minutes = now.hour * 60 + now.minute
-    if start < end:
-        return start <= minutes < end and now.weekday() in days
-    if minutes >= start:
-        return now.weekday() in days
-    return minutes < end and (now - timedelta(days=1)).weekday() in days
+    now = clock.now().astimezone(_zone(timezone))
+    minutes, begin, finish = now.hour * 60 + now.minute, _minutes(start), _minutes(end)
+    if begin < finish:
+        return begin <= minutes < finish and now.weekday() in _days(days)
+    if minutes >= begin:
+        return now.weekday() in _days(days)
+    return minutes < finish and (now - timedelta(days=1)).weekday() in _days(days)

@@ -46,10 +46,10 @@ class Definition:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Raises PluginError when the function cannot be a rule."""
+        _, *parameters = _signature(function)
         self.name = function.__name__
         self.function = function
         self.__module__ = function.__module__
-        _, *parameters = _signature(function)
         self._needs_clock = any(parameter.name == _CLOCK for parameter in parameters)
         self.parameters = _model(function, [parameter for parameter in parameters if parameter.name != _CLOCK])
 
