@@ -40,13 +40,15 @@ def problems(error: ValidationError, schema: Any, places: Places, above: Keys = 
     said: dict[Keys, list[str]] = {}
     found: dict[Keys, str] = {}
     for entry in error.errors(include_url=False):
-        if entry["type"] in ("missing", "extra_forbidden"):
-            keys = (*above, *entry["loc"])
-        else:
-            keys = places.known((*above, *entry["loc"])) if places.lines else (*above, *entry["loc"])
-            if not (keys in places.hidden or any(_SECRET.search(str(key)) for key in keys[-1:])):
+        keys: Keys = (*above, *entry["loc"])
+        message = _message(entry, schema)
+        if entry["type"] not in ("missing", "extra_forbidden"):
+            keys = places.known(keys) if places.lines else keys
+            if keys in places.hidden:
+                message = message.replace(repr(entry["input"]), "the value")
+            elif not any(_SECRET.search(str(key)) for key in keys[-1:]):
                 found[keys] = _found(entry)
-        said.setdefault(keys, []).append(_message(entry, schema))
+        said.setdefault(keys, []).append(message)
     for keys, messages in said.items():
         yield keys, ", or ".join(dict.fromkeys(messages)) + found.get(keys, "")
 

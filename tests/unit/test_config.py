@@ -81,8 +81,9 @@ def test_a_variable_that_is_not_set_or_not_named_is_a_problem(tmp_path: Path) ->
 
 
 def test_a_value_from_the_environment_is_in_no_message(tmp_path: Path) -> None:
-    found = problems_of(write(tmp_path, engine='{batch: "${SECRET}"}', database='{url: "${SECRET}"}'), SECRET="hunter2")
-    assert len(found) == 2
+    file = write(tmp_path, engine='{batch: "${SECRET}", lease: "${SECRET}"}', database='{url: "${SECRET}"}')
+    found = problems_of(file, SECRET="hunter2")
+    assert len(found) == 3
     assert "hunter2" not in "\n".join(found)
 
 
