@@ -17,9 +17,11 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, Database
-from execution_engine.errors import InvalidJob, NoSuchJob, StoreUnavailable
+from execution_engine.errors import ConfigError, InvalidJob, NoSuchJob, StoreUnavailable
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store import open_store
@@ -37,15 +39,15 @@ _PATIENCE = 60.0
 class Client:
     """An app's connection to the jobs.  Use it in a `with` block, in one process and thread.
 
-    `where` is a loaded configuration, or the URL of the database.  With a configuration the engine on this machine is told of
-    new jobs and requests at once; with a URL it finds them when it polls next, a moment later.
+    `where` is a loaded configuration (`execution_engine.config.load`), a database, or a database's URL.  With a configuration the
+    engine on this machine is told of new jobs and requests at once; else it finds them when it polls next, a moment later.
+    Raises ConfigError for a URL that is not one of a database.
     """
 
-    def __init__(self, where: Config | str, clock: Clock | None = None) -> None:
-        database = Database(url=where) if isinstance(where, str) else where.database
+    def __init__(self, where: Config | Database | str, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._wake: Path | None = None if isinstance(where, str) else where.run_dir / "wake"
-        self.store = open_store(database, self._clock)
+        self._wake: Path | None = where.run_dir / "wake" if isinstance(where, Config) else None
+        self.store = open_store(_database(where), self._clock)
 
     def __enter__(self) -> Self:
         self.store.boot()
@@ -137,6 +139,18 @@ class Client:
         if missing:
             raise NoSuchJob(f"not in the database (any more): {', '.join(missing)}")
         return statuses
+
+
+def _database(where: Config | Database | str) -> Database:
+    if isinstance(where, Config):
+        return where.database
+    if isinstance(where, Database):
+        return where
+    try:
+        return Database(url=where)
+    except ValidationError as error:
+        # Without the URL: it may hold a password.
+        raise ConfigError([f"database: {entry['msg'].removeprefix('Value error, ')}" for entry in error.errors()]) from None
 
 
 def _next_interval(interval: float, waiting: int, *, changed: bool) -> float:

@@ -110,7 +110,7 @@ def local_text(moment: Any) -> str:
         moment = datetime.fromtimestamp(moment, UTC)
     if not isinstance(moment, datetime):
         return as_text(moment)
-    return _aware(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{_aware(moment).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def span_text(start: Any, end: Any) -> str:

@@ -1,0 +1,164 @@
+"""`execd submit` and `execd simulate`: what gets into the database."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import CommandLine
+
+
+@pytest.fixture
+def execd(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path / "site")
+
+
+def test_a_command_line_is_submitted_word_for_word(execd: CommandLine):
+    job_id = execd("submit", "--", "sh", "-c", "--json", "--", "$x ").stdout.strip()
+    document = execd.json("show", job_id)
+    assert document["command"] == ["sh", "-c", "--json", "--", "$x "]
+    assert document["status"] == "to be built"
+    assert document["owner"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_options_make_the_document(execd: CommandLine, tmp_path: Path):
+    (tmp_path / "text").write_text("Grüße")
+    (tmp_path / "bytes").write_bytes(b"\xff\x00")
+    options = {
+        "--name": ["n"],
+        "--project": ["p"],
+        "--owner": ["o"],
+        "--env": ["A=b=c", "B="],
+        "--input": [f"a.txt={tmp_path}/text", f"b.bin={tmp_path}/bytes"],
+        "--output": ["*.txt", "out/*"],
+        "--cores": ["2"],
+        "--memory": ["512M"],
+        "--walltime": ["1:30:00"],
+        "--priority": ["-3"],
+        "--tag": ["x", "y"],
+    }
+    words = [word for name, values in options.items() for value in values for word in (name, value)]
+    job_id = execd("submit", *words, "--no-notify", "--", "true").stdout.strip()
+    with execd.client() as client:
+        document = client.get(client.store.resolve(job_id))
+    expected = {
+        "name": "n",
+        "project": "p",
+        "owner": "o",
+        "env": {"A": "b=c", "B": ""},
+        "inputs": {"a.txt": "Grüße", "b.bin": b"\xff\x00"},
+        "outputs": ["*.txt", "out/*"],
+        "resources": {"cores": 2, "memory": "512M", "walltime": "1:30:00"},
+        "priority": -3,
+        "tags": ["x", "y"],
+        "notify": False,
+        "command": ["true"],
+    }
+    assert {name: document[name] for name in expected} == expected
+
+
+def test_options_add_to_what_a_file_says_or_replace_it(execd: CommandLine, tmp_path: Path):
+    file = tmp_path / "job.yaml"
+    file.write_text("command: x\nname: old\nowner: me\nenv: {A: 1, B: 2}\nresources: {cores: 2, walltime: 1h}\ntags: [a]")
+    words = ["--name", "new", "--env", "B=3", "--walltime", "2h", "--tag", "b"]
+    (job_id,) = execd.json("submit", str(file), *words)["ids"]
+    document = execd.json("show", job_id)
+    assert (document["name"], document["owner"], document["tags"]) == ("new", "me", ["a", "b"])
+    assert document["env"] == {"A": "1", "B": "3"}
+    assert document["resources"] == {"cores": 2, "walltime": "2h"}
+
+
+def test_jobs_come_from_files_and_from_stdin(execd: CommandLine, tmp_path: Path):
+    (tmp_path / "one.json").write_text(json.dumps({"command": ["a"]}))
+    (tmp_path / "two.yaml").write_text("- command: [b]\n- command: [c]\n---\ncommand: [d]\n")
+    result = execd("submit", str(tmp_path / "one.json"), str(tmp_path / "two.yaml"), "-", stdin="command: [e]")
+    commands = [execd.json("show", job)["command"] for job in result.stdout.split()]
+    assert commands == [["a"], ["b"], ["c"], ["d"], ["e"]]
+
+
+def test_a_draft_stays_a_draft(execd: CommandLine):
+    (job,) = execd.json("submit", "-", stdin="{command: x, status: init}")["ids"]
+    assert execd.json("show", job)["status"] == "init"
+
+
+def test_all_problems_of_all_jobs_are_named_and_none_is_submitted(execd: CommandLine):
+    text = """
+      - command: x
+      - {name: no command}
+      - {command: x, priority: high, resources: {memory: lots, discs: 2}}
+      - {command: x, status: running}
+    """
+    result = execd("submit", "-", stdin=text)
+    assert result.exit_code == 1
+    for words in ("job 2: command", "job 3: priority", "job 3: resources.memory", "job 3: resources.discs", "job 4: status"):
+        assert f"execd: {words}" in result.stderr
+    assert result.stdout == ""
+    assert execd.json("jobs") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("command: [", "-: "),
+        ("", "there is no job in it"),
+        ("command: x\nenv: 5", "env: expected a document"),
+        ("command: x\ntags: 5", "tags: expected a list"),
+        ("command: x\nnot_before: tomorrow", "not_before: 'tomorrow' is not a date"),
+        ("command: x\nnot_before: 5", "not_before: expected a date"),
+        ("command: x\nretry: {attempts: 2}", "retry: not served"),
+    ],
+)
+def test_a_bad_job_is_refused_with_its_field(execd: CommandLine, text: str, words: str):
+    result = execd("submit", "--env", "A=b", "--tag", "t", "-", stdin=text)
+    assert result.exit_code == 1
+    assert words in result.stderr
+
+
+def test_files_that_cannot_be_read_are_named(execd: CommandLine, tmp_path: Path):
+    for words in ([str(tmp_path / "none.yaml")], ["--input", f"a={tmp_path}/none.yaml", "--", "true"], [str(tmp_path)]):
+        result = execd("submit", *words)
+        assert result.exit_code == 1
+        assert str(tmp_path) in result.stderr
+
+
+def test_the_same_id_twice_is_refused(execd: CommandLine):
+    assert execd("submit", "-", stdin="{_id: a, command: x}").exit_code == 0
+    result = execd("submit", "-", stdin="[{_id: b, command: x}, {_id: a, command: x}]")
+    assert result.exit_code == 1
+    assert [job["_id"] for job in execd.json("jobs")] == ["a"]
+
+
+def test_a_value_that_no_database_holds_is_refused(execd: CommandLine):
+    result = execd("submit", "-", stdin="{command: x, mine: 99999999999999999999999}")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("execd: ")
+
+
+def test_simulated_jobs_are_as_an_app_writes_them(execd: CommandLine):
+    ids = execd.json("simulate", "--jobs", "40", "--interval", "0", "--batch", "0..9", "--failing", "0.3", "--seed", "1")["ids"]
+    jobs = execd.json("jobs", "--tag", "simulated")
+    assert sorted(job["_id"] for job in jobs) == sorted(ids)
+    assert len(ids) == 40
+    assert {job["project"] for job in jobs} == {"project1", "project2", "project3"}
+    assert {job["owner"] for job in jobs} == {"owner1", "owner2", "owner3"}
+    assert 0 < sum("exit 3" in job["command"] for job in jobs) < 40
+    assert {job["status"] for job in jobs} == {"to be built"}
+
+
+def test_the_same_seed_makes_the_same_jobs(execd: CommandLine):
+    def jobs() -> list[dict[str, object]]:
+        ids = execd.json("simulate", "--jobs", "5", "--interval", "0", "--seed", "7")["ids"]
+        found = [execd.json("show", job) for job in ids]
+        return [{name: job[name] for name in ("command", "owner", "project", "priority", "tags")} for job in found]
+
+    assert jobs() == jobs()
+
+
+def test_the_summary_of_a_simulation_counts_the_jobs(execd: CommandLine):
+    shown = execd("simulate", "--jobs", "3", "--interval", "0", "--projects", "1", "--command", "true").output
+    assert "3 jobs in" in shown
+    assert "project1: 3" in shown
