@@ -12,7 +12,7 @@ import click
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
 from execution_engine.cli.output import as_text, dig, height, local_text, on_terminal, print_json, print_table, rich_table
-from execution_engine.cli.wording import command_text, run_time
+from execution_engine.cli.wording import command_text, exit_word, run_time
 from execution_engine.jobs.status import Status
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _rows(documents: Iterable[Document], now: datetime) -> list[tuple[str, ...]]
             as_text(dig(document, "execution.system")),
             local_text(dig(document, "times.created")),
             run_time(document, now),
-            as_text(dig(document, "exit.reason") or dig(document, "exit.code")),
+            exit_word(document),
         )
         for document in documents
     ]

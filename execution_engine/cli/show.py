@@ -140,7 +140,8 @@ def _print_explanation(facts: Mapping[str, Any]) -> None:
     print_facts({"job": as_text(facts["id"]), "status": as_text(facts["status"]), "why": "\n".join(facts["why"])})
     answers = [(as_text(a.get("route")), as_text(a.get("rule")), _answer(a)) for a in facts["routing"]]
     if facts["route"]:
-        click.echo(harmless(f"\nRouted by {facts['route']} to {facts['system']}" + ("" if answers else ": it has no rules")))
+        click.echo()
+        click.echo(harmless(f"Routed by {facts['route']} to {facts['system']}" + ("" if answers else ", without a rule")))
     if answers:
         print_table(("ROUTE", "RULE", "ANSWER"), answers)
     if facts.get("stderr"):

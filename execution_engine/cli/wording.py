@@ -29,8 +29,19 @@ def run_time(document: Document, now: datetime) -> str:
 
 def exit_text(document: Document) -> str:
     """How the command ended: `exit code 3`, `exit code 143 (SIGTERM), walltime`."""
-    code, signal, reason = (dig(document, f"exit.{name}") for name in ("code", "signal", "reason"))
+    code, signal, reason = _exit(document)
     words = [f"exit code {code}" + (f" ({signal})" if signal else "")] if code is not None else []
-    if reason:
-        words.append(str(reason))
-    return ", ".join(words)
+    return ", ".join(words + ([str(reason)] if reason else []))
+
+
+def exit_word(document: Document) -> str:
+    """The same in a word, for a table: `walltime`, `SIGTERM`, `3`."""
+    code, signal, reason = _exit(document)
+    return as_text(reason or signal or code)
+
+
+def _exit(document: Document) -> tuple[Any, Any, Any]:
+    """Exit code, signal and reason; the reasons that say no more than code and signal do are left out."""
+    code, signal, reason = (dig(document, f"exit.{name}") for name in ("code", "signal", "reason"))
+    says_nothing_new = reason == "exit code" or (reason == "signal" and signal)
+    return code, signal, None if says_nothing_new else reason

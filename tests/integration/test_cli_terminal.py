@@ -23,8 +23,8 @@ EXECD = [sys.executable, str(Path(__file__).parents[2] / "bin" / "execd")]
 
 
 @pytest.fixture
-def execd(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path / "site")
+def execd(short_dir: Path) -> CommandLine:
+    return CommandLine(short_dir / "site")
 
 
 class Terminal:

@@ -21,8 +21,8 @@ from tests.support.commands import CommandLine, move_all
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path / "site")
+def site(short_dir: Path) -> CommandLine:
+    return CommandLine(short_dir / "site")
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from tests.support.commands import CommandLine, move_all
 
 
 @pytest.fixture
-def execd(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path / "site")
+def execd(short_dir: Path) -> CommandLine:
+    return CommandLine(short_dir / "site")
 
 
 def configure(execd: CommandLine, **settings: object) -> None:
@@ -255,6 +255,22 @@ def test_show_tells_all_about_a_job(execd: CommandLine):
     shown = execd("show", job).output
     for words in ("echo 'a b'", "A=b c", "memory=2G", "finished", "exit code 0", "out.txt", "History", "building"):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("ending", "word"),
+    [
+        ({"code": 0, "signal": None, "reason": None}, "0"),
+        ({"code": 3, "signal": None, "reason": "exit code"}, "3"),
+        ({"code": 139, "signal": "SIGSEGV", "reason": "signal"}, "SIGSEGV"),
+        ({"code": 143, "signal": "SIGTERM", "reason": "walltime"}, "walltime"),
+    ],
+)
+def test_the_table_tells_in_a_word_how_a_job_ended(execd: CommandLine, ending: dict[str, object], word: str):
+    submit(execd, "--", "true")
+    with execd.client() as client:
+        move_all(client.store, Status.ERROR, exit=ending)
+    assert execd("jobs").stdout.splitlines()[1].split()[-1] == word
 
 
 def test_a_document_of_wrong_types_is_shown(execd: CommandLine):

@@ -13,8 +13,8 @@ from tests.support.commands import CommandLine
 
 
 @pytest.fixture
-def execd(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path / "site")
+def execd(short_dir: Path) -> CommandLine:
+    return CommandLine(short_dir / "site")
 
 
 def test_a_command_line_is_submitted_word_for_word(execd: CommandLine):
