@@ -9,7 +9,8 @@ no process beside the command: all else is done by builtins.  What it does, in o
   found gives 127, one that cannot be executed 126, one that signal n ended 128 + n;
 - hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each.  INT and QUIT are handed on as TERM: POSIX lets a shell
   start its background commands with these two ignored, and the command has to be in the background for the shell to hear
-  signals at all;
+  signals at all.  One that comes before the command was started ends it unstarted.  (bash forgets the code of a command that
+  ends in the very moment in which bash gets a signal: the record then says that the signal ended it);
 - writes the exit record (O_EXCL), whose line is one write.  No temporary file, no rename, no sync, which would cost three
   processes: the line's end mark tells a reader whether it is whole.  Processes that the command left in the background are not
   waited for;
@@ -62,12 +63,12 @@ echo "{start_head} attempt={attempt} pid=$$ start=${{20}} host=$execd_host {end}
     execd_fail 'cannot write {marker}; the command was not run'
 
 {{
+[ -z "$execd_early" ] || exec /bin/sh -c 'kill -s "$0" $$' "$execd_early"
 {environment}
 PATH=${{PATH:-/usr/local/bin:/usr/bin:/bin}}
 export PATH
 {command}
 }} </dev/null >stdout 2>stderr &
-[ -z "$execd_early" ] || kill -s "$execd_early" "$!" 2>/dev/null
 
 wait "$!"
 execd_code=$?
@@ -77,8 +78,11 @@ while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the c
     execd_gone=$?
     wait "$!" 2>/dev/null
     execd_again=$?
-    # 127 for a command that is gone: its end was told by the wait before
-    if [ $execd_gone -eq 0 ] || [ $execd_again -ne 127 ]; then execd_code=$execd_again; fi
+    case $execd_gone$execd_again in
+    [1-9]127) ;; # gone before: its end was told by the wait before
+    *-1) ;;      # bash lost it: the signal's own code stays
+    *) execd_code=$execd_again ;;
+    esac
 done
 trap '' HUP INT QUIT TERM USR1 USR2 XCPU
 

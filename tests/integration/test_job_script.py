@@ -1,0 +1,322 @@
+"""The job script, run by each POSIX shell of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_engine.jobs.exit_record import read_exit_record, read_start_marker
+from tests.support.building import SHELLS, BuiltJob, until
+
+Make = Callable[..., BuiltJob]
+
+CATCHES = """\
+trap 'echo {name} >>got' {name}
+: >ready
+while [ ! -e stop ]; do sleep 0.02; done
+exit {code}
+"""
+
+
+@pytest.fixture(params=SHELLS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Builds a job for one of the shells."""
+
+    def built(command: Any, **fields: Any) -> BuiltJob:
+        return BuiltJob(tmp_path, SHELLS[request.param], command=command, **fields)
+
+    return built
+
+
+@pytest.mark.parametrize(("code", "own"), [(0, 0), (1, 1), (42, 42), (98, 98), (99, 1), (100, 1), (255, 255)])
+def test_the_record_tells_the_code_and_the_script_ends_with_one_that_no_scheduler_misunderstands(
+    make: Make, code: int, own: int
+) -> None:
+    ended, record = make(f"exit {code}").end()
+    assert (ended, record.code, record.signal, record.attempt) == (own, code, None, 1)
+
+
+def test_a_program_that_is_not_found_gives_127_and_says_so(make: Make) -> None:
+    job = make(["no-such-program-anywhere"])
+    assert job.end()[1].code == 127
+    assert "no-such-program-anywhere" in job.text("stderr")
+
+
+def test_a_file_that_cannot_be_executed_gives_126(make: Make) -> None:
+    assert make(["./data"], inputs={"data": "no program"}).end()[1].code == 126
+
+
+def test_a_builtin_of_the_shell_is_no_program(make: Make) -> None:
+    assert make(["exit", "3"]).end()[1].code == 127
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV"])
+def test_the_signal_that_ended_the_command_is_recorded(make: Make, name: str) -> None:
+    code, record = make(f"kill -s {name[3:]} $$").end()
+    assert (record.signal, record.code, code) == (name, 128 + signal.Signals[name], record.code)
+
+
+def test_the_record_tells_host_times_and_processor_time(make: Make) -> None:
+    before = time.time()
+    job = make("i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; sleep 0.1")
+    _, record = job.end()
+    assert record.host == os.uname().nodename
+    assert record.wall is not None
+    assert record.cpu is not None
+    assert record.started is not None
+    assert record.ended is not None
+    assert 0.1 <= record.wall < 10
+    assert 0.01 <= record.cpu <= record.wall + 0.05
+    assert before - 0.1 <= record.started <= record.ended <= time.time() + 0.1
+
+
+def test_the_command_finds_its_surroundings_as_promised(make: Make) -> None:
+    job = make(
+        'pwd; umask; readlink /proc/self/fd/0; printf "%s\\n" "$COLOUR" "$EXECD_JOB_ID" "$EXECD_JOB_DIR" "$EXECD_ATTEMPT" '
+        '"$EXECD_CORES" "$EXECD_MEMORY_MB"; echo wrong >&2',
+        env={"COLOUR": "it's $(red)\nand `blue`"},
+        resources={"cores": 3, "memory": "2G"},
+    )
+    assert job.run().returncode == 0
+    here = str(job.directory)
+    seen = [here, "0077", "/dev/null", "it's $(red)", "and `blue`", "job1", here, "1", "3", "2048"]
+    assert job.text("stdout").splitlines() == seen
+    assert job.text("stderr") == "wrong\n"
+
+
+def test_the_variables_of_the_script_stay_its_own(make: Make) -> None:
+    job = make(["env"], env={"A": "1", "PATH": os.environ["PATH"], "execd_code": "7", "LC_ALL": "C"})
+    assert job.end()[1].code == 0
+    names = {line.split("=")[0] for line in job.text("stdout").splitlines()}
+    ours = {f"EXECD_{name}" for name in ("JOB_ID", "JOB_DIR", "ATTEMPT", "CORES", "MEMORY_MB")}
+    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {"A", "PATH", "execd_code", "LC_ALL"} | ours
+
+
+def test_arguments_reach_the_program_as_they_are(make: Make) -> None:
+    arguments = [
+        "$(touch hacked)",
+        "`id`",
+        "it's",
+        '"',
+        "",
+        " ",
+        "-n",
+        "--",
+        "a\nb",
+        "ü€😀",
+        "*",
+        "\\",
+        "!x",
+        "a=b",
+        "~",
+        "\x81\x88",
+        "\t",
+    ]
+    job = make(["printf", "%s|", *arguments])
+    assert job.run().returncode == 0
+    assert job.text("stdout") == "".join(f"{argument}|" for argument in arguments)
+    assert not (job.directory / "hacked").exists()
+
+
+def test_a_directory_of_any_name_is_entered(make: Make, tmp_path: Path) -> None:
+    odd = tmp_path / "it's a $(dir)\nwith ü"
+    odd.mkdir()
+    job = BuiltJob(odd, ["/bin/sh"], command="echo here")
+    assert job.end()[1].code == 0
+    assert job.text("stdout") == "here\n"
+
+
+def test_without_its_directory_the_script_ends_at_once_with_a_message(make: Make, tmp_path: Path) -> None:
+    job = make(f"touch {tmp_path}/ran")
+    moved = tmp_path / "moved"
+    script = moved / ".execd/job_script"
+    job.directory.rename(moved)
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "cannot enter its directory; the command was not run" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_place_for_the_marker_the_command_is_not_run(make: Make, tmp_path: Path) -> None:
+    job = make(f"touch {tmp_path}/ran")
+    aside = tmp_path / "job_script"
+    job.script.rename(aside)
+    shutil.rmtree(job.directory / ".execd")
+    done = subprocess.run(["sh", str(aside)], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, "cannot make .execd/started" in done.stderr) == (1, True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_of_eight_copies_of_a_script_one_runs_the_command(make: Make) -> None:
+    job = make("echo ran >>count")
+    shell = job.argv
+    copies = [subprocess.Popen(shell, env={}, cwd="/", stderr=subprocess.PIPE) for _ in range(8)]
+    said = [copy.communicate(timeout=20)[1] for copy in copies]
+    assert [copy.returncode for copy in copies] == [0] * 8
+    assert said == [b""] * 8
+    assert job.text("count") == "ran\n"
+
+
+def test_a_second_copy_changes_nothing(make: Make) -> None:
+    job = make("exit 5")
+    assert job.run().returncode == 5
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in job.directory.rglob("*") if path.is_file()}
+    assert job.run().returncode == 0
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in job.directory.rglob("*") if path.is_file()}
+
+
+def test_the_start_marker_identifies_the_process(make: Make) -> None:
+    job = make("while [ ! -e stop ]; do sleep 0.02; done")
+    with job.started() as script:
+        until(lambda: read_start_marker(job.directory) is not None, "the start marker")
+        marker = read_start_marker(job.directory)
+        assert marker is not None
+        assert (marker.attempt, marker.pid, marker.host) == (1, script.pid, os.uname().nodename)
+        assert marker.start_time == _start_time(script.pid)
+        assert abs(marker.at - time.time()) < 10
+        (job.directory / "stop").touch()
+        assert script.wait(20) == 0
+
+
+def test_a_process_name_of_blanks_and_parentheses_does_not_disturb_the_start_time(make: Make) -> None:
+    job = make("while [ ! -e stop ]; do sleep 0.02; done")
+    odd = job.script.rename(job.script.with_name("a) (b 1 2"))
+    with subprocess.Popen([str(odd)], env={}) as script:
+        until(lambda: read_start_marker(job.directory) is not None, "the start marker")
+        marker = read_start_marker(job.directory)
+        assert Path(f"/proc/{script.pid}/comm").read_text().strip() == "a) (b 1 2"
+        assert marker is not None
+        assert marker.start_time == _start_time(script.pid)
+        (job.directory / "stop").touch()
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2", "XCPU"])
+def test_each_signal_reaches_the_command_once_and_the_wait_goes_on(make: Make, name: str) -> None:
+    job = make(CATCHES.format(name=name, code=127))
+    with job.started() as script:
+        job.wait_for("ready")
+        for times in (1, 2, 3):
+            os.kill(script.pid, signal.Signals[f"SIG{name}"])
+            job.wait_for("got", f"{name}\n" * times)
+        assert script.poll() is None
+        (job.directory / "stop").touch()
+        assert script.wait(20) == 127
+    assert job.text("got") == f"{name}\n" * 3
+    assert job.record().code == 127
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGQUIT", "SIGTERM"])
+def test_a_signal_that_asks_to_end_ends_the_command_by_term(make: Make, sent: str) -> None:
+    job = make(": >ready; exec sleep 30")
+    with job.started() as script:
+        job.wait_for("ready")
+        os.kill(script.pid, signal.Signals[sent])
+        assert script.wait(20) == 143
+    assert job.record().signal == "SIGTERM"
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR1"])
+def test_a_signal_before_the_command_was_started_ends_it_unstarted(make: Make, name: str) -> None:
+    job = make("echo ran >ran; exec sleep 30")
+    job.script.write_text(job.script.read_text().replace("set +C\n", f"set +C\nkill -s {name} $$\n", 1))
+    assert job.end()[1].signal == f"SIG{name}"
+    assert job.text("ran") == ""
+
+
+def test_signals_that_meet_the_end_of_the_command_do_not_hide_its_code(make: Make) -> None:
+    job = make("trap '' TERM; : >ready; sleep 0.05; exit 7")
+    with job.started() as script:
+        job.wait_for("ready")
+        while script.poll() is None:
+            os.kill(script.pid, signal.SIGTERM)
+            time.sleep(0.001)
+    assert job.record().code in ((7, 143) if "bash" in job.argv[0] else (7,))
+
+
+def test_a_signal_to_the_whole_process_group_is_told_as_it_was(make: Make) -> None:
+    """Command and script hear it in the same moment."""
+    for number in range(10):
+        job = make(": >ready; exec sleep 30", job_id=f"group{number}")
+        with job.started() as script:
+            job.wait_for("ready")
+            os.killpg(script.pid, signal.SIGTERM)
+            assert script.wait(20) == 143
+        assert job.record().signal == "SIGTERM"
+
+
+def test_what_the_command_left_in_the_background_is_not_waited_for(make: Make) -> None:
+    job = make("sleep 30 >/dev/null 2>&1 & echo $! >left; exit 4")
+    with job.started() as script:
+        assert script.wait(20) == 4
+        assert job.record().code == 4
+        os.kill(int(job.text("left")), 0)
+
+
+def test_a_job_that_removes_its_execd_directory_gets_no_record_and_the_script_says_so(make: Make) -> None:
+    job = make("rm -rf .execd")
+    done = job.run()
+    assert done.returncode == 1
+    assert b"cannot write .execd/exit; the command ended with 0" in done.stderr
+    assert read_exit_record(job.directory) is None
+
+
+def test_a_record_that_the_job_wrote_itself_is_not_completed(make: Make) -> None:
+    job = make("echo mine >.execd/exit")
+    assert job.run().returncode == 1
+    assert job.text(".execd/exit") == "mine\n"
+
+
+def test_on_a_full_disk_the_script_fails_and_leaves_no_record(tmp_path: Path) -> None:
+    """A file system of 256 KB, in a mount namespace of its own."""
+    job = BuiltJob(tmp_path, ["/bin/sh"], command="cat /dev/zero >fill")
+    mounted = tmp_path / "jobs"
+    steps = f"""
+        cp -a {mounted} {tmp_path}/copy && mount -t tmpfs -o size=256k small {mounted} || exit 77
+        cp -a {tmp_path}/copy/. {mounted}/
+        sh {job.script}; code=$?
+        cat {job.directory}/.execd/exit >&2
+        exit $code
+    """
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", steps], capture_output=True, text=True, timeout=20
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("mounting a small file system is not allowed here")
+    assert done.returncode == 1
+    assert "cannot write .execd/exit; the command ended with 1" in done.stderr
+    assert "code=" not in done.stderr
+
+
+def test_the_script_starts_no_process_but_the_command(make: Make) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    job = make(["true"])
+    calls = "trace=fork,vfork,clone,clone3"
+    done = subprocess.run(["strace", "-f", "-qq", "-e", calls, *job.argv], capture_output=True, text=True, timeout=20)
+    if "ptrace" in done.stderr:
+        pytest.skip("tracing is not allowed here")
+    assert (done.returncode, job.record().code) == (0, 0)
+    assert len([line for line in done.stderr.splitlines() if "clone" in line or "fork" in line]) == 1, done.stderr
+
+
+def test_the_exit_record_appears_at_once(make: Make) -> None:
+    """Whoever reads at any time finds no record or a whole one."""
+    job = make(["true"])
+    with job.started() as script:
+        while script.poll() is None:
+            record = read_exit_record(job.directory)
+            assert record is None or (record.code, record.host) == (0, os.uname().nodename)
+    assert job.record().code == 0
+
+
+def _start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
