@@ -91,10 +91,9 @@ def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]
         return [f"{name} does not answer: {system.get('message') or 'no reason given'}"]
     slots, active = system.get("slots"), system.get("active")
     if slots is not None and active is not None:
-        cores = dig(document, "resources.cores") or 1
-        return [
-            f"it waits for {cores} free of the {slots} slots of {name}; {active} are in use, {system.get('waiting', 0)} jobs wait"
-        ]
+        cores, waiting = dig(document, "resources.cores") or 1, system.get("waiting")
+        others = f", {waiting} jobs wait" if waiting is not None else ""
+        return [f"it waits for {cores} free of the {slots} slots of {name}; {active} are in use{others}"]
     return [f"it waits for a place on {name}"]
 
 

@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +102,8 @@ def _aware(moment: datetime) -> datetime:
 def local_text(moment: Any) -> str:
     """A date (also as ISO 8601 or seconds since the epoch) for a person: in the terminal's time zone, to the second."""
     if isinstance(moment, str):
-        try:
+        with suppress(ValueError):
             moment = datetime.fromisoformat(moment)
-        except ValueError:
-            return moment
     if isinstance(moment, int | float):
         moment = datetime.fromtimestamp(moment, UTC)
     if not isinstance(moment, datetime):
