@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
-from execution_engine.systems.local_keeper.records import Order, UsageRecord, append
+from execution_engine.systems.local_keeper.records import TRANSIENT, Order, UsageRecord, append
 
 SAMPLE = 0.25
 """Seconds between two looks at a job that must be watched."""
+NEWBORN = 0.25
+"""Seconds of its life in which a job is not ended yet: a shell that is about to start the command, or a process that it has
+forked and that is not yet the command, would lose the signal, and the job would run on until SIGKILL."""
 FORCED_DELAY = 2.0
 """Seconds that the job's shell has, after its processes were killed, to write the exit record."""
 RETRY = 1.0
@@ -48,6 +51,7 @@ class KeptJob:
         self._started = leader.start / processes.TICKS
         self._stage = RUNNING
         self._stage_ends = 0.0
+        self._wanted: str | None = None
         self._reason: str | None = None
         self._peak = 0
         self._ended: Ended | None = None
@@ -72,6 +76,8 @@ class KeptJob:
             moment = self._write_at
         elif self._stage in (ASKED, KILLED):
             moment = self._stage_ends
+        elif self._stage == RUNNING and self._wanted:
+            moment = self._started + NEWBORN
         elif self._stage == RUNNING and self.order.walltime:
             moment = self._started + self.order.walltime
         return moment if moment > self._looked_at else self._looked_at + SAMPLE
@@ -96,25 +102,25 @@ class KeptJob:
             self._press(members, now)
         elif self._ended is not None:
             self._ask(members, now)
-        else:
-            self._check_limits(members, now)
+        elif now >= self._started + NEWBORN:
+            reason = self._wanted or self._exceeded(members, now)
+            if reason and self._ask(members, now):
+                self._reason = reason
         self._conclude(members, now)
 
     def end(self, reason: str, table: ProcessTable, now: float) -> None:
         """Begins to end it, unless that has begun: SIGTERM, after `kill_delay` SIGKILL.  Only the first reason counts."""
-        if self._stage == RUNNING and self._ask(self.members(table), now):
-            self._reason = reason
+        self._wanted = self._wanted or reason
+        self.look(table, now)
 
     # --- steps
 
-    def _check_limits(self, members: list[Process], now: float) -> None:
-        reason = None
+    def _exceeded(self, members: list[Process], now: float) -> str | None:
         if self.order.walltime and now >= self._started + self.order.walltime:
-            reason = "walltime"
-        elif self.order.memory and self._memory(members) > self.order.memory:
-            reason = "memory"
-        if reason and self._ask(members, now):
-            self._reason = reason
+            return "walltime"
+        if self.order.memory and self._memory(members) > self.order.memory:
+            return "memory"
+        return None
 
     def _memory(self, members: list[Process]) -> int:
         """Resident bytes of all processes together.
@@ -177,10 +183,9 @@ class KeptJob:
             append(self.order.directory, usage)
         except OSError as error:
             self._write_at = now + RETRY
-            gone = isinstance(error, FileNotFoundError | NotADirectoryError)  # the job removed its directory: nobody will ask
-            self._written = gone or now > self._ended_at + GIVE_UP
-            if self._written and not gone:
-                print(f"cannot write the usage of {self.leader}: {error}", file=sys.stderr, flush=True)
+            self._written = error.errno not in TRANSIENT or now > self._ended_at + GIVE_UP
+            if self._written:
+                print(f"the usage of process {self.leader} is lost: {error}", file=sys.stderr, flush=True)
         else:
             self._written = True
 

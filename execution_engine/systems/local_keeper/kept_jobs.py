@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import signal
@@ -15,13 +14,10 @@ from typing import NamedTuple
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.kept_job import SAMPLE, Ended, KeptJob
 from execution_engine.systems.local_keeper.processes import Identity, ProcessTable
-from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, ProcessRecord, append, read
+from execution_engine.systems.local_keeper.records import SCRIPT_LOG, TRANSIENT, Order, ProcessRecord, append, read
 
 _LOAD = 50
 """A look at all processes of the machine that took t seconds is followed by at least 50 t without one."""
-_TRANSIENT = frozenset(
-    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
-)
 _RESET_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _SHELL = "/bin/sh"
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -64,7 +60,7 @@ class KeptJobs:
         try:
             pid = self._spawn(order.directory, environment)
         except OSError as error:
-            return Refusal(f"cannot start {self._script} in {order.directory}: {error.strerror}", error.errno in _TRANSIENT)
+            return Refusal(f"cannot start {self._script} in {order.directory}: {error.strerror}", error.errno in TRANSIENT)
         child = processes.read(pid)
         assert child is not None  # not reaped yet, so it is there, dead or alive
         job = KeptJob(order, child.identity, parent=True, reaper=os.getpid())

@@ -19,6 +19,10 @@ RECORDS = ".execd/process"
 SCRIPT_LOG = ".execd/build.log"
 """Where the job script's own messages go (not its command's): to those of the building of the job."""
 
+TRANSIENT = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
+)
+"""Errors of the machine, not of the job: the same may succeed later."""
 _MAX_SIZE = 20_000
 _HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A job may have put a link or a pipe in the place of a file: it must not lead elsewhere or block."""
