@@ -132,13 +132,18 @@ class Engine:
         if not self.file.exists():
             return
         self.execd("stop", check=False)
-        mine = [process for process in psutil.process_iter() if _belongs(process, self.directory)]
-        for process in mine:
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(mine, timeout=10)
+        end_processes(self.directory)
+
+
+def end_processes(directory: Path) -> None:
+    """Ends, by process id, whatever was started by an engine below the directory."""
+    mine = [process for process in psutil.process_iter() if _belongs(process, directory)]
+    for process in mine:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(mine, timeout=10)
 
 
 def _belongs(process: psutil.Process, directory: Path) -> bool:
