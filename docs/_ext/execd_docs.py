@@ -32,7 +32,7 @@ from execution_engine.engine import assembly  # noqa: F401 - it registers the ru
 from execution_engine.engine.verdict import REASONS
 from execution_engine.job_routing import rules
 from execution_engine.jobs import status as status_module
-from execution_engine.jobs.job import NOT_YET, Job
+from execution_engine.jobs.job import NOT_YET, Duration, Job, Size
 from execution_engine.jobs.status import TRANSITIONS, Status
 from execution_engine.systems import execution_systems
 
@@ -67,7 +67,7 @@ class _JobFields(_Table):
     def rows(self) -> Iterator[Row]:
         names = list(Job.model_fields)
         cut = names.index(FIRST_OF_ENGINE)
-        for name in names[:cut] if self.arguments == ["app"] else ["status", *names[cut:]]:
+        for name in names[:cut] if self.arguments == ["app"] else names[cut:]:
             yield from _field_rows(Job.model_fields[name], Job.model_fields[name].alias or name)
 
 
@@ -146,6 +146,7 @@ def _default_text(default: str | None) -> str:
 def _field_rows(field: FieldInfo, path: str) -> Iterator[Row]:
     """A row for the field, and one for each field of the document that it holds."""
     section, kind = _section(field.annotation)
+    kind = next((words for validator, words in _QUANTITIES if validator in field.metadata), kind)
     default = "" if field.is_required() or section else _default(field)
     yield f"`{path}`", kind, f"{field.description or ''}{default}"
     if section is not None:
@@ -161,7 +162,11 @@ def _field_rows(field: FieldInfo, path: str) -> Iterator[Row]:
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
-    return "" if value in (None, "", (), {}) else f"; default: `{str(value).lower() if isinstance(value, bool) else value}`"
+    if value in (None, "", (), {}):
+        return ""
+    return (
+        f"; default: `{str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}`"
+    )
 
 
 def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
@@ -185,6 +190,9 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 _KINDS = {"str": "string", "int": "number", "float": "number", "bool": "true or false", "datetime": "date", "bytes": "bytes"}
 _KINDS["Status"] = "string"
+
+
+_QUANTITIES = ((Size.__metadata__[0], "size: `512M`, or bytes"), (Duration.__metadata__[0], "duration: `1h30m`, or seconds"))
 
 
 def _parameters(definition: rules.Definition) -> str:

@@ -53,7 +53,7 @@ def _arrow(
     return Arrow(group(sources), group(targets), points, both)
 
 
-_BEFORE = frozenset({_S.TO_BE_BUILT, _S.BUILDING, _S.TO_BE_SUBMITTED})
+_EARLY_END = frozenset({_S.ERROR, _S.KILLED})
 
 ARROWS = (
     _arrow(_S.INIT, _S.TO_BE_BUILT, (145, 48), (195, 48)),
@@ -64,9 +64,11 @@ ARROWS = (
     _arrow(_S.TO_BE_BUILT, _S.HOLD, (280, 66), (280, 175), both=True),
     _arrow(_S.TO_BE_SUBMITTED, _S.HOLD, (590, 66), (590, 90), (330, 90), (330, 175)),
     _arrow(_S.SUBMITTING, ON_SYSTEM - {_S.SUSPENDED}, (800, 66), (800, 112)),
-    _arrow(_S.SUBMITTING, FINAL, (865, 48), (890, 48), (890, 348), (685, 348)),
+    _arrow(_S.SUBMITTING, FINAL, (865, 48), (890, 48), (890, 348), (700, 348)),
     _arrow(ON_SYSTEM, FINAL, (440, 257), (440, 318)),
-    _arrow(_BEFORE, frozenset({_S.ERROR, _S.KILLED}), (210, 66), (210, 318)),
+    _arrow(_S.TO_BE_BUILT, _EARLY_END, (210, 66), (210, 318)),
+    _arrow(_S.BUILDING, _EARLY_END, (400, 66), (400, 78), (210, 78), (210, 318)),
+    _arrow(_S.TO_BE_SUBMITTED, _EARLY_END, (570, 66), (570, 78), (210, 78), (210, 318)),
 )
 """Any status of the box may follow any other of it; that is said in words, not drawn."""
 
@@ -89,12 +91,12 @@ def svg() -> str:
         '<defs><marker id="m" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse">'
         '<path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>',
         _box(*_SYSTEM_BOX, dashed=True),
-        _label(545, 134, "an execution system has it: each of these may follow each other"),
+        _label(610, 134, "an execution system has it: each of these may follow each other"),
         _box(180, 318, 520, 62, dashed=True),
-        _label(760, 375, "final"),
-        _label(100, 200, "built, submitted or", small=True),
-        _label(100, 216, "routed: not possible,", small=True),
-        _label(100, 232, "or killed before", small=True),
+        _label(725, 375, "final"),
+        _label(120, 200, "cannot be built", small=True),
+        _label(120, 216, "or routed, or", small=True),
+        _label(120, 232, "was killed before", small=True),
     ]
     parts += [_line(arrow) for arrow in ARROWS]
     parts += [_box(x, y, _WIDTH, _HEIGHT) + _label(x + _WIDTH // 2, y + 23, status.value) for status, (x, y) in PLACES.items()]
