@@ -1,0 +1,218 @@
+"""Starting, stopping and asking the daemon; what happens when its processes die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.engine_fixtures import MakeEngine
+from tests.support.engines import EXECD, Engine, until
+
+
+def test_start_returns_when_the_engine_takes_jobs(engine: Engine) -> None:
+    assert engine.state()["engine"]
+    (job,) = engine.run({"command": ["true"]})
+    assert job["status"] == "finished"
+
+
+def test_process_titles_show_what_each_process_is(engine: Engine) -> None:
+    titles = {process.cmdline()[0] for process in engine.processes()}
+    assert {"execd: master", "execd: monitor", "execd: fork server"} <= titles
+
+
+def test_stop_ends_all_processes_and_leaves_no_pid_file(engine: Engine) -> None:
+    engine.run({"command": ["true"]})
+    processes = engine.processes()
+    engine.stop()
+    assert psutil.wait_procs(processes, timeout=5)[1] == []
+    assert not (engine.config.run_dir / "execd.pid").exists()
+
+
+def test_a_second_engine_on_the_same_run_directory_is_refused(engine: Engine) -> None:
+    done = engine.execd("start", check=False)
+    assert done.returncode == 4
+    assert str(engine.master().pid) in done.stderr
+    foreground = engine.execd("start", "--foreground", check=False)
+    assert foreground.returncode == 4
+
+
+def test_stop_without_an_engine_says_so(make_engine: MakeEngine) -> None:
+    done = make_engine().execd("stop", check=False)
+    assert done.returncode == 3
+    assert "no engine runs" in done.stderr
+
+
+def test_status_without_an_engine_still_counts_the_jobs(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.submit({"command": ["true"]})
+    done = engine.execd("status", check=False)
+    assert done.returncode == 3
+    assert "to be built" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "rubbish\n", "1\n", "{other}\n"], ids=["empty", "rubbish", "init", "another program"])
+def test_a_pid_file_without_a_living_engine_fools_nobody(make_engine: MakeEngine, content: str) -> None:
+    engine = make_engine()
+    engine.config.run_dir.mkdir(mode=0o700, exist_ok=True)
+    (engine.config.run_dir / "execd.pid").write_text(content.format(other=os.getpid()))
+    assert engine.execd("stop", check=False).returncode == 3
+    engine.start()
+    assert engine.master().pid != os.getpid()
+    engine.stop()
+    os.kill(os.getpid(), 0)
+
+
+def test_an_engine_that_was_killed_can_be_started_again(engine: Engine) -> None:
+    processes = engine.processes()
+    engine.master().kill()
+    assert psutil.wait_procs(processes, timeout=10)[1] == [], "nothing outlives the master"
+    assert engine.execd("status", check=False).returncode == 3
+    engine.start()
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_a_dead_monitor_is_replaced_and_the_log_says_so(engine: Engine) -> None:
+    monitor = engine.process("execd: monitor")
+    assert monitor is not None
+    monitor.kill()
+    until(lambda: (new := engine.process("execd: monitor")) is not None and new.pid != monitor.pid, "a new monitor")
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+    assert "monitor" in engine.log()
+    assert "SIGKILL" in engine.log()
+
+
+def test_a_dead_fork_server_is_replaced(engine: Engine) -> None:
+    server = engine.process("execd: fork server")
+    assert server is not None
+    server.kill()
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_a_monitor_that_dies_again_and_again_is_restarted_with_back_off(engine: Engine) -> None:
+    for _ in range(3):
+        monitor = until(lambda: engine.process("execd: monitor"), "a monitor")
+        monitor.kill()
+        monitor.wait(10)
+    delays = [line for line in engine.log().splitlines() if "monitor" in line and "SIGKILL" in line]
+    assert len(delays) >= 2
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_restart_gives_a_new_master(engine: Engine) -> None:
+    before = engine.master().pid
+    engine.execd("restart")
+    assert engine.master().pid != before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_engine_in_the_foreground_logs_to_the_terminal_and_ends_on_a_signal(make_engine: MakeEngine, number: int) -> None:
+    engine = make_engine()
+    process = subprocess.Popen(
+        [*EXECD, "-c", str(engine.file), "start", "--foreground"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        until(lambda: engine.execd("status", check=False).returncode == 0, "the engine is ready")
+        assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "to be built → building" in output
+
+
+def test_systemd_is_told_of_readiness_and_of_the_end(make_engine: MakeEngine, short_dir: Path) -> None:
+    import socket
+
+    engine = make_engine()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(short_dir / "notify"))
+        listener.settimeout(30)
+        process = subprocess.Popen(
+            [*EXECD, "-c", str(engine.file), "start", "--foreground"],
+            env={**os.environ, "NOTIFY_SOCKET": str(short_dir / "notify")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            said = listener.recv(4096).decode()
+            while "READY=1" not in said:
+                said = listener.recv(4096).decode()
+            process.send_signal(signal.SIGTERM)
+            while "STOPPING=1" not in said:
+                said = listener.recv(4096).decode()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_reload_takes_a_new_rule_and_refuses_a_bad_file_by_name(engine: Engine) -> None:
+    rule = engine.directory / "routing_rules" / "by_size.py"
+    rule.write_text("from execution_engine.job_routing import rules\n\n@rules.register\ndef is_odd(job):\n    return job.name == 'odd'\n")
+    text = engine.file.read_text()
+    engine.file.write_text(
+        text.replace("routes:\n", "routes:\n- {name: odd, rules: [is_odd], execution_system: here}\n").replace("routes: [", "routes: [")
+    )
+    engine.execd("reload")
+    (job,) = engine.run({"command": ["true"], "name": "odd"})
+    assert job["execution"]["route"] == "odd"
+
+    rule.write_text("def broken(:\n")
+    done = engine.execd("reload", check=False)
+    assert done.returncode == 5
+    assert "by_size.py:1" in done.stderr
+    (job,) = engine.run({"command": ["true"], "name": "odd"})
+    assert job["execution"]["route"] == "odd", "the running engine keeps its old rules"
+
+
+def test_a_start_that_fails_says_why(make_engine: MakeEngine) -> None:
+    engine = make_engine(database={"url": "mongodb://127.0.0.1:1/", "timeout": "1s"})
+    done = engine.execd("start", check=False)
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert engine.execd("status", check=False).returncode != 0
+
+
+def test_a_plug_in_that_does_not_load_stops_the_start(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    (engine.directory / "routing_rules" / "bad.py").write_text("import does_not_exist\n")
+    done = engine.execd("start", check=False)
+    assert done.returncode == 5
+    assert "bad.py:1" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_a_configuration_that_others_could_change_is_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.file.chmod(0o666)
+    done = engine.execd("start", check=False)
+    assert done.returncode == 5
+    assert "chmod" in done.stderr
+
+
+def test_two_engines_beside_each_other_do_not_disturb_each_other(make_engine: MakeEngine) -> None:
+    one, other = make_engine("one"), make_engine("other")
+    one.start()
+    other.start()
+    assert one.run({"command": ["true"]})[0]["status"] == "finished"
+    one.stop()
+    assert other.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_jobs_do_not_inherit_the_engines_files_or_environment(engine: Engine) -> None:
+    script = "ls -l /proc/self/fd | wc -l > fds; env | sort > env"
+    (job,) = engine.run({"command": script})
+    directory = Path(job["dir"])
+    assert int((directory / "fds").read_text()) <= 6, "stdin, stdout, stderr, and that of ls"
+    names = {line.split("=")[0] for line in (directory / "env").read_text().splitlines()}
+    assert "EXECD_JOB_ID" in names
+    assert not names & {"PYTHONPATH", "NOTIFY_SOCKET"}
+
+
