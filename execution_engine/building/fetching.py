@@ -56,7 +56,7 @@ def _open_file(source: str, rules: InputSources) -> FileIO:
     if not any(Path(real).is_relative_to(allowed.resolve()) for allowed in rules.paths):
         raise BuildError(f"inputs: {source!r} is not below a directory that is allowed; the administrator's key is inputs.paths")
     try:
-        file = FileIO(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+        file = FileIO(real, opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
     except OSError as error:
         raise BuildError(f"inputs: {source!r} cannot be read: {error.strerror}") from error
     # somebody may have put a link in place of a directory since the path was resolved

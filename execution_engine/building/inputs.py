@@ -14,6 +14,7 @@ from execution_engine.errors import BuildError
 from execution_engine.jobs.job import Inputs, Source
 
 _RESERVED = frozenset({".execd", "stdout", "stderr"})
+_DEEPEST = 100
 _FAULT_OF_THE_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL},
 )
@@ -29,6 +30,8 @@ def check_names(names: Iterable[str]) -> None:
                 f"inputs: {name!r} is not a file name in the job's directory; expected for example data.txt or "
                 "dir/data.txt: not absolute, no empty part, no . and no .."
             )
+        if len(parts) > _DEEPEST:
+            raise BuildError(f"inputs: {name[:40]!r}… has {len(parts)} parts; {_DEEPEST} are allowed")
         if parts[0] in _RESERVED:
             raise BuildError(f"inputs: {name!r}: {parts[0]} in the job's directory is execd's own; choose another name")
 

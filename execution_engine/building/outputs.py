@@ -67,7 +67,7 @@ def _parse(pattern: str) -> _Pattern:
 def _matches(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """One walk for all patterns: each directory is read once, and only if something below it can match."""
     for path, entry, rests in islice(_walk(root, patterns), MAX_EXAMINED):
-        if any(rest == ("**",) or (len(rest) == 1 and _match(entry.name, rest[0])) for rest in rests):
+        if any(len(rest) == 1 and _match(entry.name, rest[0]) for rest in rests):
             yield path, entry
 
 
