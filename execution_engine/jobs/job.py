@@ -26,6 +26,12 @@ SCHEMA_VERSION = 1
 NOT_YET = ("service", "parameters", "key", "after", "after_policy", "array", "retry")
 """Fields of the document that this version does not serve.  A job with one is refused: to ignore it would run it wrongly."""
 
+ENGINE_FIELDS = frozenset(
+    {"schema", "dir", "lease", "due_at", "attempt", "execution", "times", "exit", "usage", "results", "error"}
+    | {"requested", "refused", "history", "notified"}
+)
+"""Fields that the engine writes, beside `status`.  All others are the app's, also those that this version does not know."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
 
@@ -288,7 +294,7 @@ def safe_id(job_id: Any) -> str:
     text = str(job_id)
     if type(job_id).__name__ == "ObjectId":
         return text
-    if isinstance(job_id, str) and _SAFE_ID.fullmatch(text) and not re.fullmatch(r"[0-9a-f]{24}", text):
+    if isinstance(job_id, str) and _SAFE_ID.fullmatch(text) and not re.fullmatch(r"[0-9a-fx][0-9a-f]{23}", text):
         return text
     return "x" + hashlib.sha256(f"{type(job_id).__name__}:{text}".encode("utf-8", "surrogateescape")).hexdigest()[:23]
 

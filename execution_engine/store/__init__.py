@@ -1,1 +1,5 @@
 """All access to the database: one interface, `JobStore`, and its implementations."""
+
+from execution_engine.store.opening import masked, open_store
+
+__all__ = ["masked", "open_store"]

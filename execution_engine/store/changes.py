@@ -1,0 +1,213 @@
+"""What a claim, a change or a release makes of a job: the rules that hold for every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from execution_engine import events
+from execution_engine.errors import InvalidJob, NoSuchJob
+from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status, may_follow
+from execution_engine.store.job_store import BrokenJob, Change, Document
+
+FIRST, LATEST = 10, 40
+"""Entries of the history that are kept: so many of the first, so many of the latest."""
+
+_STORES_OWN = frozenset({"_id", "status", "lease", "due_at", "history", "request"})
+
+
+# --- documents and jobs
+
+
+def job_of(document: Document) -> Job | BrokenJob:
+    """The job of a document whose status is one."""
+    try:
+        return Job.from_document(document)
+    except InvalidJob as error:
+        return BrokenJob(document["_id"], Status(document["status"]), _lease(document), tuple(error.problems), document)
+
+
+def jobs_of(documents: Iterable[Document]) -> list[Job | BrokenJob]:
+    """The jobs of documents; those whose status is none (an app's doing) are left out."""
+    return [job_of(document) for document in documents if known_status(document.get("status")) is not None]
+
+
+def job_on_system(document: Document) -> Job | None:
+    """The job of a document that a system has; without the app's fields if the app has broken these in the meantime, so
+    that the job is still followed; None if the engine's are broken as well.
+    """
+    try:
+        return Job.from_document(document)
+    except InvalidJob:
+        engines = {
+            name: value for name, value in document.items() if name in ENGINE_FIELDS or name in ("_id", "status", "request")
+        }
+    try:
+        return Job.from_document({**engines, "command": ""})
+    except InvalidJob:
+        return None
+
+
+def known_status(value: Any) -> Status | None:
+    """The status that a value is, if it is one."""
+    try:
+        return Status(value)
+    except ValueError:
+        return None
+
+
+def _lease(document: Document) -> Lease:
+    try:
+        return Lease.model_validate(document.get("lease") or {})
+    except ValidationError:
+        return Lease()
+
+
+def created(document: Document) -> datetime | None:
+    """When a document was made, as far as it tells."""
+    times = document.get("times")
+    moment = times.get("created") if isinstance(times, dict) else None
+    if isinstance(moment, datetime):
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    made = getattr(document.get("_id"), "generation_time", None)
+    return made if isinstance(made, datetime) else None
+
+
+# --- which jobs a claim takes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A due job that a claim may take.  `handle`: what the database needs to find it again."""
+
+    handle: Any
+    priority: float
+    created: float
+    """seconds or milliseconds, or an order of insertion: whatever grows"""
+    crashes: int
+    cores: int = 1
+
+
+def choose(candidates: Iterable[Candidate], limit: int, cores: int | None) -> list[Candidate]:
+    """The candidates that one claim takes, in order: by priority, then age; one with a crash behind it only alone."""
+    ordered = sorted(candidates, key=lambda candidate: (-candidate.priority, candidate.created))
+    if ordered and ordered[0].crashes:
+        ordered = ordered[:1]
+    chosen: list[Candidate] = []
+    for candidate in ordered:
+        if len(chosen) == limit or (cores is not None and candidate.cores > cores):
+            break
+        if candidate.crashes and chosen:
+            continue
+        chosen.append(candidate)
+        cores = None if cores is None else cores - candidate.cores
+    return chosen
+
+
+def priority_of(document: Document) -> float:
+    """The priority, 0 where there is none or no number."""
+    return _number(document.get("priority"), 0)
+
+
+def cores_of(document: Document) -> int:
+    """How many cores a job asks for, 1 where it does not say or says nonsense."""
+    resources = document.get("resources")
+    return int(_number(resources.get("cores"), 1)) if isinstance(resources, dict) else 1
+
+
+def tags_of(document: Document) -> list[Any]:
+    """The tags of a document."""
+    tags = document.get("tags")
+    return tags if isinstance(tags, list) else []
+
+
+def crashes_of(document: Document) -> int:
+    """How many actors died while they held this job, in a row."""
+    lease = document.get("lease")
+    return int(_number(lease.get("crashes"), 0)) if isinstance(lease, dict) else 0
+
+
+def _number(value: Any, default: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1 << 63:
+        return default
+    return value
+
+
+# --- what is written
+
+
+def entry(status: Status, at: datetime, by: str, why: str = "") -> Document:
+    """One entry of the history."""
+    return {"status": str(status), "at": at, "by": by, "why": why}
+
+
+def bounded(history: Sequence[Any]) -> list[Any]:
+    """The history without its middle, if it is too long."""
+    if len(history) <= FIRST + LATEST:
+        return list(history)
+    return [*history[:FIRST], *history[-LATEST:]]
+
+
+def check(changes: Iterable[Change]) -> None:
+    """Raises ValueError for a transition that the table forbids, or a field that is not for the caller to set."""
+    for change in changes:
+        if change.status != change.job.status and not may_follow(change.job.status, change.status):
+            raise ValueError(f"job {change.job.id}: {change.status} may not follow {change.job.status}")
+        if reserved := {name.partition(".")[0] for name in change.fields} & _STORES_OWN:
+            raise ValueError(f"job {change.job.id}: {', '.join(sorted(reserved))} cannot be set by `fields`")
+
+
+def fields_of(change: Change) -> Document:
+    """The fields to set; a dotted name below a field that is set as a whole becomes part of that one."""
+    whole = {name: value for name, value in change.fields.items() if "." not in name}
+    result: Document = {}
+    for name, value in change.fields.items():
+        top, _, rest = name.partition(".")
+        if rest and isinstance(whole.get(top), Mapping):
+            result[top] = {**result.get(top, whole[top]), rest: value}
+        elif name not in result:
+            result[name] = value
+    return result
+
+
+def condemned(document: Document, now: datetime, by: str, message: str) -> Document:
+    """The fields, each as a whole, of a document that no ordinary write can change: it ends in `error`, and can be told of."""
+    events.emit("job.transition", job=str(document["_id"]), old=document.get("status"), new=Status.ERROR, why=message)
+    token = int(_number(_lease(document).token, 0)) + 1
+    return {
+        "status": str(Status.ERROR),
+        "lease": {"owner": None, "token": token, "until": None, "crashes": 0, "crash": ""},
+        "due_at": None,
+        "error": {"kind": "invalid job", "message": f"an engine's field is not what it must be: {message}", "details": None},
+        "exit": {"code": None, "signal": None, "reason": "invalid job"},
+        "times": {"created": created(document) or now, "ended": now},
+        "history": [entry(Status.ERROR, now, by, "invalid job")],
+    }
+
+
+def due_after_release(status: Status, notified: Any, retry_at: datetime) -> datetime | None:
+    """When a job is due whose lease was ended for its actor."""
+    if status in ON_SYSTEM or status is Status.INIT:
+        return None
+    if status in FINAL and notified is not None:
+        return None
+    return retry_at
+
+
+# --- ids for people
+
+
+def only_one(text: str, exact: Sequence[Any], beginning: Sequence[Any]) -> Any:
+    """The one id that a text means: the one whose text it is, else the one that begins so.  Raises NoSuchJob."""
+    for found in (exact, beginning):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(str(job_id) for job_id in found[:5]) + (", …" if len(found) > 5 else "")
+            raise NoSuchJob(f"{text!r} could be any of {some}; give more of the id")
+    raise NoSuchJob(f"there is no job {text!r}; `execd jobs` lists them")

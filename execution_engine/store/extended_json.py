@@ -1,0 +1,88 @@
+"""Documents as text and back: MongoDB's extended JSON.
+
+`bson.json_util` does it for every type, slowly.  What occurs in every job (strings, numbers, dates, ids) takes a shorter way
+here to the same text.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from execution_engine.errors import StoreError
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+"""How BSON becomes Python: dates aware; what Python cannot hold (the year 20000) leaves a document readable."""
+
+_OPTIONS = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.LEGACY,
+    strict_number_long=True,
+    datetime_representation=json_util.DatetimeRepresentation.ISO8601,
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+def as_bson_holds_it(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as a MongoDB would give it back.  Raises StoreError when it holds what BSON cannot."""
+    try:
+        return bson.decode(bson.encode(document), CODEC)
+    except (bson.errors.BSONError, OverflowError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"a job document cannot be stored: {error}") from None
+
+
+def write_any(value: Any) -> str:
+    """The text of any BSON value.  Raises StoreError for keys that would be read back as something else (`{"$date": "x"}`)."""
+    text = json_util.dumps(value, json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":"))
+    if '"$' in text:
+        try:
+            same = json_util.dumps(read(text), json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":")) == text
+        except (ValueError, TypeError, KeyError, AttributeError, bson.errors.BSONError):
+            same = False
+        if not same:
+            raise StoreError("a job document cannot be stored: a field whose name begins with $ is not valid extended JSON")
+    return text
+
+
+def _shorten(value: Any) -> Any:
+    if type(value) is datetime:
+        aware = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        return {"$date": aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+    return json_util.default(value, _OPTIONS)
+
+
+write = json.JSONEncoder(default=_shorten, ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+"""The text of a value that the engine made: `write_any`, but quick, for the types that the engine uses."""
+
+
+def _restore(found: dict[str, Any]) -> Any:
+    for key in found:
+        if not key.startswith("$"):
+            return found
+        if key == "$date" and type(found[key]) is str:
+            return datetime.fromisoformat(found[key])
+        return json_util.object_hook(found, _OPTIONS)
+    return found
+
+
+read = json.JSONDecoder(object_hook=_restore).decode
+"""The value of a text."""
+
+
+def id_text(job_id: Any) -> str:
+    """One text for one id, whatever its type; numbers that are equal have the same."""
+    try:
+        return write(job_id)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{job_id!r} cannot be the id of a job: {error}") from None

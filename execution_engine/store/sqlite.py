@@ -1,0 +1,306 @@
+"""The job store in an embedded SQLite file, for one machine without a database server."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId
+
+from execution_engine.clock import Clock
+from execution_engine.errors import StoreError, StoreUnavailable
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import FINAL, Status
+from execution_engine.store import changes, extended_json
+from execution_engine.store.job_store import (
+    CLAIMS,
+    BrokenJob,
+    Change,
+    Claimed,
+    Document,
+    Filter,
+    JobStore,
+    Query,
+    Work,
+)
+from execution_engine.store.sqlite_database import explained, open_database, transaction
+from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row
+from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
+
+_FINAL = ", ".join(f"'{status}'" for status in FINAL)
+
+
+class SqliteJobStore(JobStore):
+    """Jobs in an SQLite file (WAL, mode 0600).  Every method that writes is one transaction."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] = (0, 0)
+        self._last_look: tuple[Any, ...] = ()
+        self._last_due: set[Query] = set()
+        self._next_moment: int | None = None
+
+    def boot(self) -> None:
+        with explained(self._path):
+            self._connected()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # --- the app's side
+
+    def insert(self, documents: Sequence[Document]) -> list[Any]:
+        for document in documents:
+            document.setdefault("_id", ObjectId())
+        now = self._clock.now()
+        rows = [new_row(document, now) for document in documents]
+        with self._writing() as connection:
+            try:
+                connection.executemany(INSERT, rows)
+            except sqlite3.IntegrityError:
+                raise StoreError("a job with one of these ids is there already; none of the jobs was stored") from None
+        return [document["_id"] for document in documents]
+
+    def request(self, ids: Collection[Any], what: str) -> list[Any]:
+        texts = {extended_json.id_text(job_id): job_id for job_id in ids}
+        among = f"id IN (SELECT value FROM json_each(?)) AND (status IS NULL OR status NOT IN ({_FINAL}))"
+        with self._writing() as connection:
+            found = connection.execute(
+                f"UPDATE jobs SET request = ? WHERE {among} RETURNING id", (what, extended_json.write(list(texts)))
+            ).fetchall()
+        return [texts[text] for (text,) in found]
+
+    # --- the engine's side
+
+    def due(self, queries: Iterable[Query], now: datetime) -> set[Query]:
+        wanted = frozenset(queries)
+        moment = milliseconds(now)
+        assert moment is not None
+        with self._reading() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            look = (wanted, version, connection.total_changes, self._file)
+            if look != self._last_look or (self._next_moment is not None and moment >= self._next_moment):
+                self._last_due = {query for query in wanted if self._is_due(connection, query, moment)}
+                (self._next_moment,) = connection.execute(NEXT_MOMENT, {"now": moment}).fetchone()
+                self._last_look = look
+        return set(self._last_due)
+
+    def claim(
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: int | None = None
+    ) -> list[Claimed]:
+        claimed: list[tuple[Row, str | None, Status]] = []
+        with self._writing() as connection:
+            rows = self._chosen(connection, query, limit, now, cores)
+            for row in rows:
+                was = Status(str(row.status))
+                try:
+                    row.lease(owner, until)
+                    if was in CLAIMS.get(query.work, {}) and CLAIMS[query.work][was] is not was:
+                        row.become(CLAIMS[query.work][was], now, owner)
+                except Misfit as error:
+                    row.condemn(now, owner, str(error))
+                else:
+                    claimed.append((row, self._inputs(connection, row) if query.work is Work.BUILDING else None, was))
+            self._save(connection, rows)
+        return [Claimed(changes.job_of(row.document(inputs)), was) for row, inputs, was in claimed]
+
+    def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
+        with self._writing() as connection:
+            row = self._row(connection, job_id)
+            if row is None or (row.lease_until is not None and row.lease_until > (milliseconds(now) or 0)):
+                return None
+            inputs = self._inputs(connection, row)
+            job = changes.job_of(row.document(inputs)) if changes.known_status(row.status) else None
+            if not isinstance(job, Job):
+                return None
+            row.lease(owner, until)
+            self._save(connection, [row])
+        return Job.from_document(row.document(inputs))
+
+    def renew(self, owner: str, until: datetime) -> int:
+        moment = milliseconds(until)
+        with self._writing() as connection:
+            return connection.execute(
+                "UPDATE jobs SET lease_until = ?, due_at = ? WHERE lease_owner = ?", (moment, moment, owner)
+            ).rowcount
+
+    def release(
+        self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None
+    ) -> list[Job | BrokenJob]:
+        where: str
+        parameters: tuple[str, ...]
+        if owner.endswith("*"):
+            where, parameters = "lease_owner >= ? AND lease_owner < ? || char(0x10ffff)", (owner[:-1],) * 2
+        else:
+            where, parameters = "lease_owner = ?", (owner,)
+        with self._writing() as connection:
+            rows = self._rows(connection, f"jobs WHERE {where}", parameters)
+            for row in rows:
+                times = row.engine.get("times")
+                notified = times.get("notified") if isinstance(times, dict) else None
+                status = changes.known_status(row.status)
+                due_at = changes.due_after_release(status, notified, retry_at or now) if status else None
+                row.free(due_at, crash)
+            self._save(connection, rows)
+        return changes.jobs_of(row.document() for row in rows)
+
+    def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
+        changes.check(changes_)
+        lost: set[str] = set()
+        with self._writing() as connection:
+            for change in changes_:
+                row = self._row(connection, change.job.id)
+                if row is None or row.status != change.job.status or row.lease_token != change.job.lease.token:
+                    lost.add(str(change.job.id))
+                    continue
+                try:
+                    row.change(change, now, by)
+                except Misfit as error:
+                    row.condemn(now, by, str(error))
+                self._save(connection, [row])
+        return lost
+
+    def on_system(self, lane: str) -> list[Job]:
+        with self._reading() as connection:
+            rows = self._rows(connection, f"jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}", {"lane": lane})
+        return [job for row in rows if (job := changes.job_on_system(row.document())) is not None]
+
+    # --- asking
+
+    def get(self, job_id: Any) -> Document | None:
+        with self._reading() as connection:
+            row = self._row(connection, job_id)
+            return None if row is None else row.document(self._inputs(connection, row))
+
+    def resolve(self, text: str) -> Any:
+        with self._reading() as connection:
+            exact = connection.execute("SELECT id FROM jobs WHERE text_id = ? LIMIT 6", (text,)).fetchall()
+            beginning = connection.execute(
+                "SELECT id FROM jobs WHERE text_id >= ? AND text_id < ? || char(0x10ffff) ORDER BY text_id LIMIT 6", (text, text)
+            ).fetchall()
+        ids = [[extended_json.read(found) for (found,) in rows] for rows in (exact, beginning)]
+        return changes.only_one(text, *ids)
+
+    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
+        conditions: dict[str, Any] = {
+            "status IN (SELECT value FROM json_each(?))": extended_json.write([*selection.statuses])
+            if selection.statuses
+            else None,
+            "owner = ?": selection.owner,
+            "project = ?": selection.project,
+            "system = ?": selection.system,
+            "created >= ?": milliseconds(selection.since),
+        }
+        given = {condition: value for condition, value in conditions.items() if value is not None}
+        where = " AND ".join(given) or "TRUE"
+        found: list[Document] = []
+        with self._reading() as connection:
+            for *values, inputs in connection.execute(
+                f"SELECT {COLUMNS}, inputs FROM jobs WHERE {where} ORDER BY created DESC, seq DESC", tuple(given.values())
+            ):
+                document = Row(tuple(values)).document(inputs)
+                if selection.tag is None or selection.tag in changes.tags_of(document):
+                    found.append(document)
+                if limit and len(found) == limit:
+                    break
+        return found
+
+    def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
+        texts = {extended_json.id_text(job_id): job_id for job_id in ids}
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT id, status FROM jobs WHERE id IN (SELECT value FROM json_each(?))", (extended_json.write(list(texts)),)
+            ).fetchall()
+        return {texts[text]: status for text, value in found if (status := changes.known_status(value)) is not None}
+
+    def count(self) -> dict[str, int]:
+        with self._reading() as connection:
+            found = connection.execute("SELECT status, count(*) FROM jobs WHERE status IS NOT NULL GROUP BY status").fetchall()
+        return dict(found)
+
+    def ping(self) -> str:
+        with self._reading() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return f"SQLite {sqlite3.sqlite_version}, {self._path}"
+
+    # --- the connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection; a new one if the file is another than before.  Raises StoreUnavailable when it is gone."""
+        if self._connection is not None:
+            try:
+                found = self._path.stat()
+            except FileNotFoundError:
+                raise StoreUnavailable(
+                    f"the database {self._path} is gone; put it back, or start execd anew with an empty one"
+                ) from None
+            if (found.st_dev, found.st_ino) == self._file:
+                return self._connection
+            self.close()
+        self._connection = open_database(self._path)
+        made = self._path.stat()
+        self._file = (made.st_dev, made.st_ino)
+        return self._connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with explained(self._path):
+            yield self._connected()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with explained(self._path), transaction(self._connected()) as connection:
+            yield connection
+
+    # --- rows
+
+    def _rows(self, connection: sqlite3.Connection, source: str, parameters: Any) -> list[Row]:
+        return [Row(values) for values in connection.execute(f"SELECT {COLUMNS} FROM {source}", parameters).fetchall()]
+
+    def _row(self, connection: sqlite3.Connection, job_id: Any) -> Row | None:
+        rows = self._rows(connection, "jobs WHERE id = ?", (extended_json.id_text(job_id),))
+        return rows[0] if rows else None
+
+    def _inputs(self, connection: sqlite3.Connection, row: Row) -> str | None:
+        (text,) = connection.execute("SELECT inputs FROM jobs WHERE seq = ?", (row.seq,)).fetchone()
+        return None if text is None else str(text)
+
+    def _save(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+        connection.executemany(SAVE, [row.saved() for row in rows])
+
+    def _is_due(self, connection: sqlite3.Connection, query: Query, moment: int) -> bool:
+        parameters = {"now": moment, "lane": query.lane}
+        return any(connection.execute(question, parameters).fetchone() for question in due_questions(query))
+
+    def _chosen(self, connection: sqlite3.Connection, query: Query, limit: int, now: datetime, cores: int | None) -> list[Row]:
+        """The rows that a claim takes.  Jobs whose `not_before` has not come are postponed on the way."""
+        moment = milliseconds(now) or 0
+        parameters = {"now": moment, "lane": query.lane, "limit": limit}
+        while True:
+            rows: list[Row] = []
+            for where, order in CLAIMABLE[query.work]:
+                rows += self._rows(connection, f"{where} {order} LIMIT :limit", parameters)
+            early = [row for row in rows if query.work is Work.BUILDING and (row.not_before or 0) > moment]
+            if not early:
+                break
+            connection.executemany("UPDATE jobs SET due_at = not_before WHERE seq = ?", [(row.seq,) for row in early])
+        by_insertion = query.work is Work.BUILDING
+        candidates = [
+            changes.Candidate(
+                handle=row,
+                priority=row.priority,
+                created=row.seq if by_insertion else row.created,
+                crashes=row.crashes,
+                cores=1 if cores is None else changes.cores_of(row.app),
+            )
+            for row in rows
+        ]
+        return [candidate.handle for candidate in changes.choose(candidates, limit, cores)]

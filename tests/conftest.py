@@ -1,0 +1,1 @@
+pytest_plugins = ["tests.support.engine_fixtures", "tests.support.left_out"]
