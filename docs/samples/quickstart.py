@@ -15,6 +15,7 @@ from execution_engine.quantities import format_duration, format_size
 SAMPLES = Path(__file__).resolve().parent
 ENDED = ("finished", "error", "killed")
 COLUMNS = ("NAME", "STATUS", "EXIT", "REASON", "WALL", "CPU", "MEMORY", "RESULT FILES", "AS EXPECTED")
+MOST_SHOWN = 3
 OK, FAILED, NOT_RUNNING, JOBS_FAILED = 0, 1, 3, 10
 
 
@@ -73,7 +74,9 @@ def row(job: dict) -> tuple[str, ...]:
     code = ended.get("signal") or ended.get("code")
     seconds = [format_duration(usage[key]) if usage.get(key) is not None else "" for key in ("wall", "cpu")]
     memory = format_size(usage["memory"]) if usage.get("memory") else ""
-    results = ", ".join(f"{result['path']} ({format_size(result['size'])})" for result in job.get("results") or [])
+    results = [f"{result['path']} ({format_size(result['size'])})" for result in job.get("results") or []]
+    if len(results) > MOST_SHOWN:
+        results[MOST_SHOWN - 1 :] = [f"and {len(results) - MOST_SHOWN + 1} more"]
     wrong = "; ".join(unexpected(job)) or "yes"
     return (
         job["name"],
@@ -82,7 +85,7 @@ def row(job: dict) -> tuple[str, ...]:
         ended.get("reason") or "",
         *seconds,
         memory,
-        results,
+        ", ".join(results),
         wrong,
     )
 
