@@ -90,6 +90,7 @@ def test_it_installs_and_runs_the_sample_jobs_from_a_path_with_blanks(clone):
 
 
 def test_it_works_twice_in_a_row_and_installs_once(clone):
+    clone.quickstart()
     stamp = clone.root / ".venv/made-for"
     before = stamp.stat().st_mtime_ns
     assert "jobs ended as they should" in clone.quickstart()
@@ -104,7 +105,11 @@ def test_two_at_the_same_time_do_not_disturb_each_other(clone):
 
 def test_ctrl_c_ends_its_jobs_and_its_engine(clone):
     process = clone.start()
-    until(lambda: [path for path in clone.temporary.glob("*/jobs/*/*/*/.execd/started") if _is_of_running(path)], "a job runs")
+    until(
+        lambda: [path for path in clone.temporary.glob("*/jobs/*/*/*/.execd/started") if _is_of_running(path)],
+        "a job runs",
+        timeout=200,
+    )
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, out + err

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-LONGEST_FILE = 330
+LONGEST_FILE = 350
 
 
 def _run(*words: str) -> None:
