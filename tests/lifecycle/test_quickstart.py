@@ -72,6 +72,10 @@ class Clone:
     def pid_files(self) -> list[Path]:
         return list(self.temporary.glob("*/run/execd.pid"))
 
+    def running_jobs(self) -> list[Path]:
+        """The start markers of jobs of engines that run."""
+        return [marker for pid_file in self.pid_files() for marker in pid_file.parents[1].glob("jobs/*/*/*/.execd/started")]
+
 
 @pytest.fixture(scope="module")
 def clone() -> Iterator[Clone]:
@@ -105,19 +109,11 @@ def test_two_at_the_same_time_do_not_disturb_each_other(clone):
 
 def test_ctrl_c_ends_its_jobs_and_its_engine(clone):
     process = clone.start()
-    until(
-        lambda: [path for path in clone.temporary.glob("*/jobs/*/*/*/.execd/started") if _is_of_running(path)],
-        "a job runs",
-        timeout=200,
-    )
+    until(clone.running_jobs, "a job runs", timeout=200)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, out + err
     assert clone.pid_files() == []
-
-
-def _is_of_running(marker: Path) -> bool:
-    return (marker.parents[5] / "run/execd.pid").exists()
 
 
 def test_it_names_the_package_that_is_missing_where_python_has_no_venv(clone, tmp_path):
