@@ -5,7 +5,8 @@ identified by the pid and the start time of its script and the machine's boot id
 - Walltime is real time from the start of the script; the time in which a job is suspended counts.
 - Memory is the resident memory of all processes of the job together, looked at about four times a second.
 - To end a job is: SIGTERM to its processes, after the configured `kill_delay` SIGKILL; it has ended when nothing of it is left.
-- What a command leaves running in the background when it ends is ended in the same way.
+- What a command leaves running in the background when it ends is ended in the same way.  A process escapes only if it leaves the
+  session, clears its environment and loses its parent before anybody has looked at the job.
 """
 
 from __future__ import annotations

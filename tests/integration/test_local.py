@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def test_a_job_leads_a_session_and_a_group_of_its_own_and_is_named_by_pid_and_st
     assert script is not None
     assert (script.session, script.group) == (script.pid, script.pid)
     assert (command.session, command.group) == (script.pid, script.pid)
+
+
+def test_a_job_ignores_no_signal_that_the_keeper_ignores(site: JobSite) -> None:
+    job = site.start(["grep", "^SigIgn", "/proc/self/status"])
+    site.wait(job)
+    ignored = int(site.file(job, "stdout").read_text().split()[1], 16)
+    assert not [number.name for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM) if ignored & 1 << number - 1]
 
 
 def test_the_usage_tells_processor_time_peak_memory_and_wall_time(site: JobSite) -> None:

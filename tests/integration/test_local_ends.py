@@ -23,6 +23,19 @@ block = b"x" * (int(sys.argv[1]) << 20)
 print(os.getpid(), file=open("allocated", "w"))
 time.sleep(1000)
 """
+COUNT_SIGNALS = """
+import signal, sys, time
+def note(number, _frame):
+    print(signal.Signals(number).name, file=signals, flush=True)
+signals = open("signals", "w")
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, note)
+print("ready", file=open("ready", "w"))
+while not signals.tell():
+    time.sleep(0.01)
+time.sleep(0.3)
+sys.exit(5)
+"""
 
 
 @pytest.fixture
@@ -41,13 +54,11 @@ def hasty_site(tmp_path: Path) -> Iterator[JobSite]:
 
 
 def test_a_killed_command_gets_the_signal_once_and_the_end_is_recorded(site: JobSite) -> None:
-    job = site.start(
-        "trap 'echo got >>signals' TERM; echo ready >ready; while [ ! -e signals ]; do sleep 0.01; done; sleep 0.3; exit 5"
-    )
+    job = site.start(["python3", "-c", COUNT_SIGNALS])
     site.wait_file(job, "ready")
     site.system.kill(job)
     assert site.wait(job) is Status.KILLED
-    assert site.file(job, "signals").read_text() == "got\n"
+    assert site.file(job, "signals").read_text() == "SIGTERM\n"
     record = site.record(job)
     assert record is not None
     assert record.code == 5
@@ -97,6 +108,15 @@ def test_a_process_that_escaped_to_a_session_of_its_own_is_killed_too(site: JobS
     site.system.kill(job)
     assert site.wait(job) is Status.KILLED
     assert not [process for process in escaped if processes.is_alive(process.identity)]
+
+
+def test_a_process_that_hides_by_clearing_its_environment_is_killed_with_its_parent(hasty_site: JobSite) -> None:
+    site = hasty_site
+    job = site.start("env -i setsid /bin/sh -c 'trap \"\" TERM; echo $$ >hidden; while :; do /bin/sleep 0.1; done' & wait")
+    hidden = site.pid(job, "hidden")
+    site.system.kill(job)
+    assert site.wait(job) is Status.KILLED
+    assert not processes.is_alive(hidden.identity)
 
 
 def test_a_job_that_forks_without_end_is_ended(hasty_site: JobSite) -> None:

@@ -143,9 +143,9 @@ def test_jobs_outlive_it_and_are_found_again_by_the_next(site: JobSite) -> None:
     for job in jobs:
         site.file(job, "go").touch()
         assert site.wait(job) is Status.ERROR
-        record, account = site.record(job), site.system.account(job, None)
-        assert record is not None
-        assert record.code == 4
+        ended, account = site.record(job), site.system.account(job, None)
+        assert ended is not None
+        assert ended.code == 4
         assert account is not None
         assert (account.reason, account.code) == (None, None)
 

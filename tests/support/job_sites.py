@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from execution_engine.building.job_directory import build
 from execution_engine.config import Config
@@ -21,9 +21,10 @@ from execution_engine.systems.local_keeper import processes
 TIMEOUT = 20.0
 PATH = os.environ["PATH"]
 System = Callable[[Context], ExecutionSystem]
+_T = TypeVar("_T")
 
 
-def until(holds: Callable[[], Any], what: str = "the condition", timeout: float = TIMEOUT) -> Any:
+def until(holds: Callable[[], _T | None], what: str = "the condition", timeout: float = TIMEOUT) -> _T:
     """Waits until `holds` gives something true, and returns that."""
     deadline = time.monotonic() + timeout
     while not (result := holds()):
@@ -79,7 +80,7 @@ class JobSite:
     def wait(self, job: Job, *statuses: Status, timeout: float = TIMEOUT) -> Status:
         """Waits until the system says one of these of the job; by default that it has ended."""
         wanted = statuses or tuple(FINAL)
-        return until(lambda: (s := self.system.get_status(job)) in wanted and s, f"{job.text_id} in {wanted}", timeout)
+        return until(lambda: s if (s := self.system.get_status(job)) in wanted else None, f"{job.text_id} in {wanted}", timeout)
 
     def wait_gone(self, job: Job, timeout: float = TIMEOUT) -> None:
         """Waits until the system has the job no longer."""
@@ -94,7 +95,7 @@ class JobSite:
     def wait_file(self, job: Job, name: str) -> str:
         """Waits until the job has written a line into this file, and returns it."""
         path = self.file(job, name)
-        return until(lambda: path.exists() and "\n" in (text := path.read_text()) and text, f"{path}").strip()
+        return until(lambda: path.read_text().strip() if path.exists() and "\n" in path.read_text() else None, f"{path}")
 
     def pid(self, job: Job, name: str) -> processes.Process:
         """The process whose pid the job has written into this file."""

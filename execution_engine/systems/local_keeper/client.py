@@ -26,7 +26,7 @@ IDLE = 10.0
 """Seconds after which a keeper without jobs ends."""
 
 _REACH_TIMEOUT = 15.0
-_ANSWER_TIMEOUT = 45.0
+_ANSWER_TIMEOUT = 30.0
 _ATTEMPTS = 3
 _PAUSE = 0.01
 

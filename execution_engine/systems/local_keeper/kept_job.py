@@ -47,6 +47,7 @@ class KeptJob:
         self.parent = parent
         self.over = False
         self._reaper = reaper
+        self._known: set[Identity] = set()
         self._looked_at = 0.0
         self._started = leader.start / processes.TICKS
         self._stage = RUNNING
@@ -84,7 +85,9 @@ class KeptJob:
 
     def members(self, table: ProcessTable) -> list[Process]:
         """Its living processes."""
-        return table.members(self.leader, self._reaper, self.order.directory)
+        members = table.members(self.leader, self._reaper, self.order.directory, self._known)
+        self._known = {process.identity for process in members}
+        return members
 
     def reaped(self, ended: Ended, now: float, *, alone: bool) -> None:
         """Its script has ended.  `alone`: certainly no process of it is left."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -112,15 +112,21 @@ class ProcessTable:
         """The processes of this moment; costs about 10 µs each."""
         return cls(process for name in os.listdir("/proc") if name.isdecimal() and (process := read(int(name))) is not None)
 
-    def members(self, leader: Identity, reaper: int, directory: str) -> list[Process]:
+    def members(self, leader: Identity, reaper: int, directory: str, known: Collection[Identity] = frozenset()) -> list[Process]:
         """The living processes of a job, parents before their children.
 
         They are those of the session and process group that `leader` leads, those that escaped to another session but carry
-        the job's `EXECD_JOB_DIR` and were inherited by `reaper`, and all descendants of these.  When the leader is gone its pid
-        may lead another session by now: then only carriers count, and children of this process (it inherits what jobs leave).
+        the job's `EXECD_JOB_DIR` and were inherited by `reaper`, those `known` from before, and all descendants of these.
+
+        When the leader is gone its pid may lead another session by now: then only those known, those that carry the job's
+        directory and children of this process (it inherits what jobs leave) count.
         """
         found: dict[int, Process] = {}
-        waiting = [process for process in self._processes.values() if self._is_root(process, leader, reaper, directory)]
+        waiting = [
+            process
+            for process in self._processes.values()
+            if process.identity in known or self._is_root(process, leader, reaper, directory)
+        ]
         waiting.sort(key=lambda process: process.pid != leader.pid)
         while waiting:
             process = waiting.pop(0)

@@ -69,7 +69,7 @@ class UsageRecord(NamedTuple):
     """walltime, memory or killed: the first cause for which the keeper ended it"""
     cpu: float | None
     memory: int | None
-    """peak of the largest process (at least the keeper's own size, about 10 MB: nothing less can be told), or, for a job with a
+    """peak of the largest process (at least the keeper's own size, some 13 MB: nothing less can be told), or, for a job with a
     limit, the highest sum of all processes that was seen"""
     wall: float
     started: float
