@@ -78,6 +78,11 @@ def created(document: Document) -> datetime | None:
     return made if isinstance(made, datetime) else None
 
 
+def not_before(documents: Iterable[Document], since: datetime | None) -> list[Document]:
+    """The documents made at or after `since`, as far as they tell."""
+    return [document for document in documents if since is None or (made := created(document)) is None or made >= since]
+
+
 # --- which jobs a claim takes
 
 
@@ -176,8 +181,7 @@ def fields_of(change: Change) -> Document:
 
 
 def condemned(document: Document, now: datetime, by: str, message: str) -> Document:
-    """The fields, each as a whole, of a document that no ordinary write can change: it ends in `error`, and can be told of."""
-    events.emit("job.transition", job=str(document["_id"]), old=document.get("status"), new=Status.ERROR, why=message)
+    """The fields, each set as a whole, of a document that no ordinary write can change: it ends in `error`."""
     token = int(_number(_lease(document).token, 0)) + 1
     return {
         "status": str(Status.ERROR),
@@ -188,6 +192,11 @@ def condemned(document: Document, now: datetime, by: str, message: str) -> Docum
         "times": {"created": created(document) or now, "ended": now},
         "history": [entry(Status.ERROR, now, by, "invalid job")],
     }
+
+
+def tell_condemned(document: Document) -> None:
+    """The event of that transition, once it is stored."""
+    events.emit("job.transition", job=str(document["_id"]), old=None, new=Status.ERROR, why=document["error"]["message"])
 
 
 def due_after_release(status: Status, notified: Any, retry_at: datetime) -> datetime | None:

@@ -97,6 +97,7 @@ class SqliteJobStore(JobStore):
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: int | None = None
     ) -> list[Claimed]:
         claimed: list[tuple[Row, str | None, Status]] = []
+        condemned: list[Row] = []
         with self._writing() as connection:
             rows = self._chosen(connection, query, limit, now, cores)
             for row in rows:
@@ -107,15 +108,17 @@ class SqliteJobStore(JobStore):
                         row.become(CLAIMS[query.work][was], now, owner)
                 except Misfit as error:
                     row.condemn(now, owner, str(error))
+                    condemned.append(row)
                 else:
                     claimed.append((row, self._inputs(connection, row) if query.work is Work.BUILDING else None, was))
             self._save(connection, rows)
+        _tell(condemned)
         return [Claimed(changes.job_of(row.document(inputs)), was) for row, inputs, was in claimed]
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._writing() as connection:
             row = self._row(connection, job_id)
-            if row is None or (row.lease_until is not None and row.lease_until > (milliseconds(now) or 0)):
+            if row is None or (row.lease_owner != owner and (row.lease_until or 0) > (milliseconds(now) or 0)):
                 return None
             inputs = self._inputs(connection, row)
             job = changes.job_of(row.document(inputs)) if changes.known_status(row.status) else None
@@ -155,6 +158,7 @@ class SqliteJobStore(JobStore):
     def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
         changes.check(changes_)
         lost: set[str] = set()
+        condemned: list[Row] = []
         with self._writing() as connection:
             for change in changes_:
                 row = self._row(connection, change.job.id)
@@ -165,7 +169,9 @@ class SqliteJobStore(JobStore):
                     row.change(change, now, by)
                 except Misfit as error:
                     row.condemn(now, by, str(error))
+                    condemned.append(row)
                 self._save(connection, [row])
+        _tell(condemned)
         return lost
 
     def on_system(self, lane: str) -> list[Job]:
@@ -304,3 +310,8 @@ class SqliteJobStore(JobStore):
             for row in rows
         ]
         return [candidate.handle for candidate in changes.choose(candidates, limit, cores)]
+
+
+def _tell(condemned: Iterable[Row]) -> None:
+    for row in condemned:
+        changes.tell_condemned(row.document())

@@ -1,0 +1,219 @@
+"""The job store in MongoDB, for a platform whose apps insert jobs from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import pymongo
+import pymongo.collection
+from bson import ObjectId
+from pymongo import IndexModel, MongoClient, ReadPreference, WriteConcern
+from pymongo.errors import BulkWriteError
+
+from execution_engine import config
+from execution_engine.clock import Clock
+from execution_engine.errors import StoreError
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import FINAL, Status
+from execution_engine.store import changes, mongo_errors, mongo_queries
+from execution_engine.store.extended_json import CODEC, id_text
+from execution_engine.store.job_store import BrokenJob, Change, Claimed, Document, Filter, JobStore, Query
+from execution_engine.store.mongo_claims import Claims
+from execution_engine.store.mongo_updates import Updates
+from execution_engine.store.mongo_writes import AtomicWriter, TurnTakingWriter
+from execution_engine.store.opening import masked
+
+_JOBS = "jobs"
+_NOT_FINAL = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
+_DUPLICATE = 11000
+_ODD_IDS = ["double", "object", "binData", "bool", "date", "int", "timestamp", "long", "decimal"]
+_FEW = 6
+
+
+class MongoJobStore(JobStore):
+    """Jobs in the collection `jobs`.  Writes are confirmed by a majority of the servers and their journals."""
+
+    def __init__(self, database: config.Database, clock: Clock, connect: Callable[..., MongoClient[Any]] = MongoClient) -> None:
+        self._database = database
+        self._clock = clock
+        self._connect = connect
+        self._url = masked(database.url)
+        self._client: MongoClient[Any] | None = None
+        self._in_doubt: set[str] = set()
+
+    def boot(self) -> None:
+        if self._client is not None:
+            return
+        milliseconds = max(1, int(self._database.timeout * 1000))
+        timeouts = dict.fromkeys(
+            ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS"), milliseconds
+        )
+        with self._talking():
+            client = self._connect(self._database.url, appname="execd", **timeouts)
+            try:
+                self._use(client)
+            except BaseException:
+                client.close()
+                raise
+        self._client = client
+
+    def _use(self, client: MongoClient[Any]) -> None:
+        build = client.server_info()
+        concern = WriteConcern("majority", j=True, wtimeout=max(1, int(self._database.timeout * 1000)))
+        jobs: pymongo.collection.Collection[Document] = client[self._database.name].get_collection(
+            _JOBS, codec_options=CODEC, write_concern=concern, read_preference=ReadPreference.PRIMARY
+        )
+        jobs.create_indexes([IndexModel(keys, **options) for keys, options in mongo_queries.INDEXES])
+        self._jobs = jobs
+        self._writer = TurnTakingWriter(jobs, self._clock) if "ferretdbVersion" in build else AtomicWriter(jobs)
+        self._updates = Updates(jobs, self._writer)
+        self._claims = Claims(jobs, self._writer, self._updates)
+        name = "FerretDB, as MongoDB" if "ferretdbVersion" in build else "MongoDB"
+        self._server = f"{name} {build['version']}"
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        with mongo_errors.explained(self._url):
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._talking(), self._writer.turn():
+            yield
+
+    # --- the app's side
+
+    def insert(self, documents: Sequence[Document]) -> list[Any]:
+        for document in documents:
+            document.setdefault("_id", ObjectId())
+        ids = {id_text(document["_id"]): document["_id"] for document in documents}
+        if len(ids) < len(documents):
+            raise StoreError("two of these jobs have the same id; none of the jobs was stored")
+        with self._talking():
+            there = {id_text(found["_id"]) for found in self._jobs.find({"_id": {"$in": [*ids.values()]}}, {"_id": 1})}
+            if taken := there - self._in_doubt:
+                raise StoreError(f"a job with the id {ids[min(taken)]} is there already; none of the jobs was stored")
+            self._in_doubt = set(ids)
+            self._insert_new([document for document in documents if id_text(document["_id"]) not in there])
+            self._in_doubt = set()
+        return [document["_id"] for document in documents]
+
+    def _insert_new(self, documents: list[Document]) -> None:
+        """Inserts all or, as far as a database without transactions can take an insert back, none."""
+        if not documents:
+            return
+        try:
+            self._jobs.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            errors = (error.details or {}).get("writeErrors", [])
+            if not errors:
+                raise
+            failed = {found["index"] for found in errors}
+            ours = [document["_id"] for index, document in enumerate(documents) if index not in failed]
+            self._jobs.delete_many({"_id": {"$in": ours}, "schema": None})
+            self._in_doubt = set()
+            duplicate = any(found.get("code") == _DUPLICATE for found in errors)
+            why = "a job with one of these ids is there already" if duplicate else errors[0].get("errmsg")
+            raise StoreError(f"{why}; none of the jobs was stored") from error
+
+    def request(self, ids: Collection[Any], what: str) -> list[Any]:
+        among = {"_id": {"$in": [*ids]}, **_NOT_FINAL}
+        with self._writing():
+            self._jobs.update_many(among, {"$set": {"request": what}})
+            return [found["_id"] for found in self._jobs.find({**among, "request": what}, {"_id": 1})]
+
+    # --- the engine's side
+
+    def due(self, queries: Iterable[Query], now: datetime) -> set[Query]:
+        with self._talking():
+            if not any(self._jobs.find_one(selection, {"_id": 1}) for selection in mongo_queries.anything_due(now)):
+                return set()
+            return {
+                query
+                for query in set(queries)
+                if any(self._jobs.find_one(source.selection, {"_id": 1}) for source in mongo_queries.sources(query, now))
+            }
+
+    def claim(
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: int | None = None
+    ) -> list[Claimed]:
+        with self._writing():
+            return self._claims.claim(query, owner, limit, now, until, cores)
+
+    def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
+        with self._writing():
+            return self._claims.claim_one(job_id, owner, now, until)
+
+    def renew(self, owner: str, until: datetime) -> int:
+        with self._writing():
+            return self._jobs.update_many({"lease.owner": owner}, {"$set": {"lease.until": until, "due_at": until}}).matched_count
+
+    def release(
+        self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None
+    ) -> list[Job | BrokenJob]:
+        with self._writing():
+            return self._updates.release(owner, now, crash, retry_at or now)
+
+    def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
+        changes.check(changes_)
+        with self._writing():
+            return self._updates.apply(changes_, by, now)
+
+    def on_system(self, lane: str) -> list[Job]:
+        with self._talking():
+            found = list(self._jobs.find(mongo_queries.on_system(lane), mongo_queries.NO_INPUTS))
+        return [job for document in found if (job := changes.job_on_system(document)) is not None]
+
+    # --- asking
+
+    def get(self, job_id: Any) -> Document | None:
+        with self._talking():
+            return self._jobs.find_one({"_id": job_id})
+
+    def resolve(self, text: str) -> Any:
+        with self._talking():
+            odd = [found["_id"] for found in self._jobs.find({"_id": {"$type": _ODD_IDS}}, {"_id": 1})]
+            texts = [found["_id"] for found in self._beginning(text, text + "\U0010ffff")]
+            if len(text) <= 24 and all(character in "0123456789abcdef" for character in text):
+                texts += [found["_id"] for found in self._beginning(ObjectId(text.ljust(24, "0")), ObjectId(text.ljust(24, "f")))]
+        ids = [*texts, *(job_id for job_id in odd if str(job_id).startswith(text))]
+        return changes.only_one(text, [job_id for job_id in ids if str(job_id) == text], ids)
+
+    def _beginning(self, first: Any, last: Any) -> Iterable[Document]:
+        return self._jobs.find({"_id": {"$gte": first, "$lte": last}}, {"_id": 1}).sort("_id", 1).limit(_FEW)
+
+    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
+        wanted = mongo_queries.selected(selection)
+        since = {"$gte": selection.since} if selection.since is not None else {"$ne": None}
+        with self._talking():
+            waiting = list(self._jobs.find({**wanted, "times.created": None}).sort("_id", -1).limit(limit))
+            known = self._jobs.find({**wanted, "times.created": since}).sort([("times.created", -1), ("_id", -1)]).limit(limit)
+            found = [*changes.not_before(waiting, selection.since), *known]
+        now = self._clock.now()
+        found.sort(key=lambda document: changes.created(document) or now, reverse=True)
+        return list(islice(found, limit or None))
+
+    def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
+        with self._talking():
+            found = list(self._jobs.find({"_id": {"$in": [*ids]}}, {"status": 1}))
+        pairs = ((document["_id"], changes.known_status(document.get("status"))) for document in found)
+        return {job_id: status for job_id, status in pairs if status is not None}
+
+    def count(self) -> dict[str, int]:
+        each: list[dict[str, Any]] = [{"$match": {"status": {"$gte": ""}}}, {"$group": {"_id": "$status", "count": {"$sum": 1}}}]
+        with self._talking():
+            return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
+
+    def ping(self) -> str:
+        with self._talking():
+            self._jobs.database.client.server_info()
+        return f"{self._server}, {self._url}"

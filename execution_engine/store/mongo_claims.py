@@ -1,0 +1,195 @@
+"""Claims in MongoDB: look for candidates, take them each on condition that it is still free, read back what was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.collection import Collection
+
+from execution_engine.jobs.job import SCHEMA_VERSION, Job
+from execution_engine.jobs.status import Status
+from execution_engine.store import changes
+from execution_engine.store.extended_json import id_text
+from execution_engine.store.job_store import CLAIMS, Claimed, Document, Query, Work
+from execution_engine.store.mongo_queries import BRIEF, NO_INPUTS, Selection, not_after, sources, value_at
+from execution_engine.store.mongo_updates import Updates
+from execution_engine.store.mongo_writes import AtomicWriter, Write
+
+_ATTEMPTS = 20
+"""Times that a claim looks anew because others took all that it had found."""
+
+_FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A claim that was written.  `were`: the ids by their texts, and the statuses before."""
+
+    query: Query
+    owner: str
+    were: dict[str, tuple[Any, Status]]
+
+
+class Claims:
+    """The claims of one store."""
+
+    def __init__(self, jobs: Collection[Document], writer: AtomicWriter, updates: Updates) -> None:
+        self._jobs = jobs
+        self._writer = writer
+        self._updates = updates
+        self._unread: _Taken | None = None
+
+    def claim(self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: int | None) -> list[Claimed]:
+        """See JobStore.claim.  A claim whose answer was lost on the way is answered by the next one."""
+        unread = self._unread
+        if unread and (unread.query, unread.owner) == (query, owner) and (claimed := self._read_back(unread, {})):
+            return claimed
+        for _ in range(_ATTEMPTS):
+            found = self._find(query, limit, now)
+            if early := [document for document in found if query.work is Work.BUILDING and _is_early(document, now)]:
+                self._postpone(early, now)
+                continue
+            chosen = changes.choose((_candidate(document) for document in found), limit, cores)
+            if not chosen:
+                return []
+            if claimed := self._take(query, [candidate.handle for candidate in chosen], owner, now, until):
+                return claimed
+        return []
+
+    def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
+        """See JobStore.claim_one."""
+        document = self._jobs.find_one({"_id": job_id})
+        status = changes.known_status(document.get("status")) if document else None
+        if document is None or status is None or not isinstance(changes.job_of(document), Job):
+            return None
+        held_until = value_at(document, "lease.until")
+        if value_at(document, "lease.owner") != owner and isinstance(held_until, datetime) and held_until > now:
+            return None
+        self._writer.run([_write(document, status, status, owner, now, until, {})])
+        mine = self._jobs.find_one({"_id": job_id, "lease.owner": owner, "lease.until": until})
+        return None if mine is None else Job.from_document(mine)
+
+    # --- candidates
+
+    def _find(self, query: Query, limit: int, now: datetime) -> list[Document]:
+        """Enough documents to choose from.  All of the first source's (those whose time has come) compete with the others."""
+        found: dict[str, Document] = {}
+        enough: int | None = None
+        for source in sources(query, now):
+            for document in self._jobs.find(source.selection, BRIEF).sort(source.order).limit(limit):
+                found.setdefault(id_text(document["_id"]), document)
+            if enough is None:
+                enough = len(found) + limit
+            elif len(found) >= enough:
+                break
+        return list(found.values())
+
+    def _postpone(self, early: Iterable[Document], now: datetime) -> None:
+        self._writer.run(
+            [
+                Write(
+                    document["_id"], _as_found(document), {"$set": {"due_at": document["not_before"]}}, {"due_at": not_after(now)}
+                )
+                for document in early
+            ]
+        )
+
+    # --- taking them
+
+    def _take(self, query: Query, documents: Sequence[Document], owner: str, now: datetime, until: datetime) -> list[Claimed]:
+        were = {id_text(document["_id"]): (document["_id"], Status(document["status"])) for document in documents}
+        writes = []
+        for document in documents:
+            was = Status(document["status"])
+            writes.append(_write(document, was, CLAIMS.get(query.work, {}).get(was, was), owner, now, until, _still(query, now)))
+        self._unread = _Taken(query, owner, were)
+        outcome = self._writer.run(writes)
+        for index, message in outcome.refused.items():
+            self._updates.condemn(writes[index].id, writes[index].expected, now, owner, message)
+        return self._read_back(self._unread, {"lease.until": until}) if outcome.matched else self._nothing()
+
+    def _nothing(self) -> list[Claimed]:
+        self._unread = None
+        return []
+
+    def _read_back(self, taken: _Taken, also: Selection) -> list[Claimed]:
+        ids = [job_id for job_id, _ in taken.were.values()]
+        fields = None if taken.query.work is Work.BUILDING else NO_INPUTS
+        found = list(self._jobs.find({"_id": {"$in": ids}, "lease.owner": taken.owner, **also}, fields))
+        self._shorten(found)
+        self._unread = None
+        mine = {id_text(document["_id"]): document for document in found}
+        return [Claimed(changes.job_of(mine[text]), was) for text, (_, was) in taken.were.items() if text in mine]
+
+    def _shorten(self, documents: Iterable[Document]) -> None:
+        """Keeps the histories within bounds; FerretDB has no `$slice`, and MongoDB's cannot keep both ends."""
+        long = [document for document in documents if len(document.get("history") or ()) > changes.FIRST + changes.LATEST]
+        for document in long:
+            document["history"] = changes.bounded(document["history"])
+        self._writer.run(
+            [
+                Write(document["_id"], {"lease.token": document["lease"]["token"]}, {"$set": {"history": document["history"]}})
+                for document in long
+            ]
+        )
+
+
+def _candidate(document: Document) -> changes.Candidate:
+    return changes.Candidate(
+        handle=document,
+        priority=changes.priority_of(document),
+        created=(changes.created(document) or _FAR_FUTURE).timestamp(),
+        crashes=changes.crashes_of(document),
+        cores=changes.cores_of(document),
+    )
+
+
+def _is_early(document: Document, now: datetime) -> bool:
+    not_before = document.get("not_before")
+    return isinstance(not_before, datetime) and not_before > now
+
+
+def _still(query: Query, now: datetime) -> Selection:
+    """The condition that nobody else took the job since it was found."""
+    return {"lease.until" if query.work is Work.REQUEST else "due_at": not_after(now)}
+
+
+def _is_fresh(document: Document) -> bool:
+    return document["status"] == Status.TO_BE_BUILT and document.get("schema") is None
+
+
+def _as_found(document: Document) -> dict[str, Any]:
+    """What makes sure that a document is still as it was found."""
+    if _is_fresh(document):
+        return {"status": document["status"], "schema": None}
+    lease = document.get("lease") or {}
+    if not isinstance(lease, dict):
+        return {"status": document["status"], "lease": lease}
+    return {"status": document["status"], "lease.token": lease.get("token") or 0}
+
+
+def _write(
+    document: Document, was: Status, becomes: Status, owner: str, now: datetime, until: datetime, also: Selection
+) -> Write:
+    """The lease and, where there is one, the transition.
+
+    At the first claim of an app's document the engine's fields are set as a whole, whatever an app may have left there.
+    """
+    entries = [changes.entry(becomes, now, owner)] if becomes is not was else []
+    values: Document = {"status": str(becomes), "due_at": until}
+    update: Document = {"$set": values}
+    if _is_fresh(document):
+        values["schema"] = SCHEMA_VERSION
+        values["lease"] = {"owner": owner, "token": 1, "until": until, "crashes": 0, "crash": ""}
+        values["history"] = entries
+        values["times"] = {"created": changes.created(document) or now}
+    else:
+        token = value_at(document, "lease.token")
+        values.update({"lease.owner": owner, "lease.until": until})
+        values["lease.token"] = token + 1 if isinstance(token, int) else 1
+        if entries:
+            update["$push"] = {"history": entries[0]}
+    return Write(document["_id"], _as_found(document), update, also)

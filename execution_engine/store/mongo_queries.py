@@ -1,0 +1,126 @@
+"""What is asked of MongoDB, and the indexes that serve it: equality first, then the order, then the rest; no `$or`, no `$nin`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+from execution_engine.store.job_store import CLAIMS, Filter, Query, Work
+
+Selection = dict[str, Any]
+Order = list[tuple[str, int]]
+
+INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
+    ([("status", 1), ("due_at", 1), ("priority", -1), ("_id", 1)], {}),
+    ([("status", 1), ("execution.lane", 1), ("due_at", 1), ("priority", -1), ("times.created", 1)], {}),
+    ([("request", 1)], {"sparse": True}),
+    ([("lease.owner", 1)], {}),
+    ([("times.created", -1), ("_id", -1)], {}),
+)
+
+BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "resources", "lease"), 1)
+"""What a claim must know of a candidate."""
+
+NO_INPUTS = {"inputs": 0}
+_WAITING = [str(status) for statuses in CLAIMS.values() for status in statuses]
+_FINAL = sorted(str(status) for status in FINAL)
+_REQUESTABLE = sorted(str(status) for status in set(Status) - {Status.INIT})
+_HELD_BY_SYSTEM = sorted(str(status) for status in ON_SYSTEM | {Status.SUBMITTING})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place where due jobs are found, in their order."""
+
+    selection: Selection
+    order: Order
+
+
+def not_after(now: datetime) -> Selection:
+    """Matches a date that has come, null, a missing field, and what is no date at all (a claim finds that out)."""
+    return {"$not": {"$gt": now}}
+
+
+def sources(query: Query, now: datetime) -> Iterator[Source]:
+    """Where the jobs of a query are found.  The first ones are in the order of the claim; they need not all be read."""
+    match query.work:
+        case Work.BUILDING | Work.SUBMIT:
+            waiting, taken = (str(status) for status in CLAIMS[query.work])
+            lane = {"execution.lane": query.lane} if query.work is Work.SUBMIT else {}
+            age = "times.created" if query.work is Work.SUBMIT else "_id"
+            timed = {"due_at": {**not_after(now), "$ne": None}}
+            yield Source({"status": {"$in": [waiting, taken]}, **lane, **timed}, [("priority", -1), (age, 1)])
+            yield from _by_priority({"status": waiting, **lane, "due_at": None}, age)
+        case Work.REQUEST:
+            free = {"lease.until": not_after(now)}
+            asked = {"request": {"$type": "string"}, "execution.lane": query.lane, "status": {"$in": _REQUESTABLE}}
+            yield Source({**asked, **free}, [("priority", -1), ("times.created", 1)])
+        case Work.NOTIFICATION:
+            yield Source({"status": {"$in": _FINAL}, "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])
+
+
+def _by_priority(selection: Selection, age: str) -> Iterator[Source]:
+    """A priority that is missing is 0, but MongoDB sorts it below all numbers: so those of 0 and of none are asked for by
+    themselves, and the last question finds what is left, also a priority that is no number.
+    """
+    yield Source({**selection, "priority": {"$gt": 0}}, [("priority", -1), (age, 1)])
+    yield Source({**selection, "priority": {"$in": [0, None]}}, [(age, 1)])
+    yield Source(selection, [("priority", -1), (age, 1)])
+
+
+def anything_due(now: datetime) -> tuple[Selection, ...]:
+    """Three questions, one of which finds something whenever any query whatever has a job that is due."""
+    return (
+        {"status": {"$in": _WAITING}, "due_at": not_after(now)},
+        {"status": {"$in": _FINAL}, "due_at": {"$lte": now}},
+        {"request": {"$type": "string"}, "status": {"$in": _REQUESTABLE}},
+    )
+
+
+def on_system(lane: str) -> Selection:
+    """The jobs of a lane that the system has or may have."""
+    return {"status": {"$in": _HELD_BY_SYSTEM}, "execution.lane": lane}
+
+
+def held_by(owner: str) -> Selection:
+    """The jobs with a lease of this owner, or of all whose names begin so (`…*`)."""
+    if owner.endswith("*"):
+        return {"lease.owner": {"$gte": owner[:-1], "$lt": owner[:-1] + "\U0010ffff"}}
+    return {"lease.owner": owner}
+
+
+def selected(selection: Filter) -> Selection:
+    """The documents of a filter, except for its `since`."""
+    wanted: Selection = {}
+    if selection.statuses:
+        wanted["status"] = {"$in": [str(status) for status in selection.statuses]}
+    for name, value in (("owner", selection.owner), ("project", selection.project)):
+        if value is not None:
+            wanted[name] = {"$in": [value, None]} if value == "default" else value
+    if selection.system is not None:
+        wanted["execution.system"] = selection.system
+    if selection.tag is not None:
+        wanted["tags"] = selection.tag
+    return wanted
+
+
+def exactly(expected: Mapping[str, Any]) -> Selection:
+    """The condition that fields have these values; 0 is also a missing one."""
+    return {name: {"$in": [0, None]} if value == 0 else value for name, value in expected.items()}
+
+
+def has_exactly(document: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether `exactly` holds for a document."""
+    return all((found := value_at(document, name)) == value or (value == 0 and found is None) for name, value in expected.items())
+
+
+def value_at(document: Any, name: str) -> Any:
+    """The value at a dotted name; None where there is none."""
+    for part in name.split("."):
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(part)
+    return document

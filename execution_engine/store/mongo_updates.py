@@ -1,0 +1,134 @@
+"""Changes and releases in MongoDB, and the end of documents that cannot be changed otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo.collection import Collection
+
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.store import changes
+from execution_engine.store.extended_json import id_text
+from execution_engine.store.job_store import BrokenJob, Change, Document
+from execution_engine.store.mongo_queries import NO_INPUTS, exactly, has_exactly, held_by, value_at
+from execution_engine.store.mongo_writes import AtomicWriter, Write
+
+_NOBODY = {"lease.owner": None, "lease.until": None}
+
+
+class Updates:
+    """What is written to jobs, beside claims."""
+
+    def __init__(self, jobs: Collection[Document], writer: AtomicWriter) -> None:
+        self._jobs = jobs
+        self._writer = writer
+
+    def apply(self, wanted: Sequence[Change], by: str, now: datetime) -> set[str]:
+        """Makes the changes whose condition holds; returns the text ids of the others."""
+        again: list[Change] = []
+        lost: list[Change] = []
+        for change, current in self._missed(wanted, by, now, answering=True):
+            repeatable = current is not None and has_exactly(current, _expected(change))
+            (again if repeatable and change.answered is not None else lost).append(change)
+        lost += [change for change, _ in self._missed(again, by, now, answering=False)]
+        return {str(change.job.id) for change in lost}
+
+    def _missed(
+        self, wanted: Sequence[Change], by: str, now: datetime, *, answering: bool
+    ) -> list[tuple[Change, Document | None]]:
+        """Makes the changes; returns those that did not take place, with what the documents are now.
+
+        With `answering`, a change that answers a request also misses when the request is another by now.
+        """
+        writes = [_write(change, by, now, answering) for change in wanted]
+        outcome = self._writer.run(writes)
+        for index, message in outcome.refused.items():
+            self.condemn(writes[index].id, writes[index].expected, now, by, message)
+        if outcome.matched + len(outcome.refused) == len(writes):
+            return []
+        found = self._jobs.find({"_id": {"$in": [write.id for write in writes]}}, NO_INPUTS)
+        current = {id_text(document["_id"]): document for document in found}
+        rest = [change for index, change in enumerate(wanted) if index not in outcome.refused]
+        pairs = [(change, current.get(id_text(change.job.id))) for change in rest]
+        return [(change, document) for change, document in pairs if not _took_place(change, document, by, answering)]
+
+    def release(self, owner: str, now: datetime, crash: str | None, retry_at: datetime) -> list[Job | BrokenJob]:
+        """Ends the leases of an owner; returns the jobs as they are then."""
+        held = list(self._jobs.find(held_by(owner), NO_INPUTS))
+        writes = [_release(document, crash, retry_at) for document in held]
+        outcome = self._writer.run(writes)
+        for index, message in outcome.refused.items():
+            self.condemn(writes[index].id, writes[index].expected, now, owner, message)
+        if not held:
+            return []
+        return changes.jobs_of(self._jobs.find({"_id": {"$in": [document["_id"] for document in held]}}, NO_INPUTS))
+
+    def condemn(self, job_id: Any, expected: Mapping[str, Any], now: datetime, by: str, message: str) -> None:
+        """Ends a document in `error` that no ordinary write can change, if it still is what was expected."""
+        document = self._jobs.find_one({"_id": job_id, **exactly(expected)}, NO_INPUTS)
+        if document is None:
+            return
+        fields = changes.condemned(document, now, by, message)
+        if self._jobs.update_one({"_id": job_id, **exactly(expected)}, {"$set": fields}).matched_count:
+            changes.tell_condemned({**document, **fields})
+
+
+def _expected(change: Change) -> dict[str, Any]:
+    return {"status": str(change.job.status), "lease.token": change.job.lease.token}
+
+
+def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
+    expected = _expected(change)
+    values: Document = {**changes.fields_of(change), "status": str(change.status)}
+    update: Document = {"$set": values}
+    if not change.keep_lease:
+        values.update(_NOBODY, due_at=change.due_at)
+        values["lease.crashes"] = 0 if change.crash is None else change.job.lease.crashes + 1
+        if change.crash is not None:
+            values["lease.crash"] = change.crash
+    if change.status != change.job.status:
+        entry = changes.entry(change.status, now, by, change.why)
+        history = _history(change.job)
+        if len(history) < changes.FIRST + changes.LATEST:
+            update["$push"] = {"history": entry}
+        else:
+            values["history"] = changes.bounded([*history, entry])
+    if answering and change.answered is not None:
+        expected["request"] = change.answered
+        update["$unset"] = {"request": ""}
+    return Write(change.job.id, expected, update)
+
+
+def _history(job: Job | BrokenJob) -> list[Any]:
+    if isinstance(job, Job):
+        return [entry.model_dump() for entry in job.history]
+    history = job.document.get("history")
+    return history if isinstance(history, list) else []
+
+
+def _took_place(change: Change, document: Document | None, by: str, answering: bool) -> bool:
+    """Whether a document shows that the change was made: now, or by an earlier try whose answer was lost."""
+    if document is None or not has_exactly(document, {"lease.token": change.job.lease.token}):
+        return False
+    if document.get("status") != change.status:
+        return False
+    if change.status == change.job.status:
+        return not answering or change.answered is None or document.get("request") is None
+    history = document.get("history")
+    last = history[-1] if isinstance(history, list) and history else None
+    return has_exactly(last or {}, {"status": change.status, "by": by, "why": change.why})
+
+
+def _release(document: Document, crash: str | None, retry_at: datetime) -> Write:
+    status = changes.known_status(document.get("status"))
+    values: Document = dict(_NOBODY)
+    values["due_at"] = changes.due_after_release(status, value_at(document, "times.notified"), retry_at) if status else None
+    if crash is not None:
+        values.update({"lease.crashes": changes.crashes_of(document) + 1, "lease.crash": crash})
+    expected = {"lease.owner": value_at(document, "lease.owner"), "lease.token": value_at(document, "lease.token")}
+    if status is Status.INIT:
+        del values["due_at"]
+    return Write(document["_id"], expected, {"$set": values})
