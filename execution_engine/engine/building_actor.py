@@ -25,6 +25,7 @@ class BuildingActor(Actor):
         super().__init__(workplace)
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
         self._host = socket.gethostname()
+        self._slots = {name: plan.make().slots() for name, plan in self.site.systems.items()}
 
     def turn(self) -> int:
         claims = self.claim()
@@ -47,6 +48,7 @@ class BuildingActor(Actor):
             change = self._vetting.end(job, Status.ERROR, "no route", "no route takes this job; see `execd explain`", now)
             return _with(change, {"execution": {**job.execution.model_dump(), "why": why}})
         plan = self.site.systems[decision.route.system]
+        slots = self._slots[plan.name]
         execution = {
             "route": decision.route.name,
             "system": plan.name,
@@ -57,6 +59,9 @@ class BuildingActor(Actor):
             "why": why,
         }
         job = job.model_copy(update={"execution": job.execution.model_validate(execution)})
+        if slots is not None and job.resources.cores > slots:
+            message = f"it asks for {job.resources.cores} cores, {plan.name} has {slots} slots"
+            return _with(self._vetting.end(job, Status.ERROR, "submission refused", message, now), {"execution": execution})
         try:
             directory = build(job, self.site.config)
         except BuildError as error:

@@ -27,7 +27,9 @@ class StatusActor(LaneActor):
         self._notifier = Notifier(self.site.config.notification)
 
     def turn(self) -> int:
+        now = self.clock.now()
         jobs = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
+        jobs = [job for job in jobs if job.lease.until is None or job.lease.until <= now]
         changes = self._one_by_one(jobs) if self.careful else self._look(jobs)
         over = [change for change in changes if change.status in FINAL]
         self.tell(

@@ -27,11 +27,14 @@ class SubmitActor(LaneActor):
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
-        free = self._free_slots()
-        if free == 0:
+        slots = self.system.slots()
+        free = None if slots is None else slots - self._taken_slots()
+        if free is not None and free <= 0:
             self.tell(full=True)
             return 0
         claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
+        if not claims and free == slots is not None:
+            claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         announce_claims(claims, self.owner)
         good, changes = self._vetting.sort(claims, self.clock.now())
         fresh, adopted = self._adopt(good)
@@ -46,17 +49,9 @@ class SubmitActor(LaneActor):
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
         return len(claims)
 
-    def _free_slots(self) -> int | None:
-        """How many cores are free here; None when the system queues by itself."""
-        slots = self.system.slots()
-        if slots is None:
-            return None
-        used = sum(
-            job.resources.cores
-            for job in self.store.on_system(self.lane)
-            if job.execution.job_no or job.status is Status.SUBMITTING
-        )
-        return max(0, slots - used)
+    def _taken_slots(self) -> int:
+        jobs = self.store.on_system(self.lane)
+        return sum(job.resources.cores for job in jobs if job.execution.job_no or job.status is Status.SUBMITTING)
 
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Job], list[Change]]:
         """Jobs whose submission was cut short: those that the system has after all, and the others."""

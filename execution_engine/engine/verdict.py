@@ -108,7 +108,7 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
 def _failed(
     job: Job, code: int | None, signal: str | None, reason: str, account: Account | None, fields: dict[str, Any]
 ) -> Verdict:
-    status = Status.KILLED if reason == "killed" and _kill_sent(job) else Status.ERROR
+    status = Status.KILLED if reason == "killed" and _kill_asked(job) else Status.ERROR
     message = REASONS.get(reason, reason)
     how = f"signal {signal}" if signal else f"exit code {code}" if code is not None else ""
     fields = {**fields, "exit": {"code": code, "signal": signal, "reason": reason}}
@@ -122,8 +122,13 @@ def _kill_sent(job: Job) -> bool:
     return job.requested is not None and job.requested.what == "kill" and job.requested.sent
 
 
+def _kill_asked(job: Job) -> bool:
+    """Also when the actor that sent it died before it could store that it did."""
+    return _kill_sent(job) or job.request == "kill"
+
+
 def _reason(job: Job, record: ExitRecord) -> str:
-    if _kill_sent(job):
+    if _kill_sent(job) or (record.signal and _kill_asked(job)):
         return "killed"
     if record.signal:
         return "signal"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from execution_engine.jobs.status import FINAL
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import Engine, until
 
 
 @pytest.fixture
-def engine(shared_engine: Engine) -> Engine:
-    """One engine for the whole module: only the tests that need another one make their own."""
-    return shared_engine
+def engine(shared_engine: Engine) -> Iterator[Engine]:
+    """One engine for the whole module, with free slots for each test."""
+    yield shared_engine
+    with shared_engine.client() as client:
+        client.request([job["_id"] for job in client.find() if job["status"] not in FINAL], "kill")
+        until(lambda: {job["status"] for job in client.find()} <= FINAL, "the jobs of the test have ended")
 
 
 
@@ -121,7 +126,7 @@ def test_a_request_that_makes_no_sense_is_refused_and_the_job_says_why(engine: E
     (job_id,) = engine.submit({"command": ["sleep", "300"]})
     engine.until_status(job_id, "running")
     with engine.client() as client:
-        client.request([job_id], what)
+        client.store.request([job_id], what)
     job = until(lambda: (document := engine.job(job_id)).get("refused") and document, "the refusal")
     assert words in job["refused"]["why"]
     assert job.get("request") is None

@@ -80,6 +80,12 @@ def test_a_job_that_catches_its_kill_and_ends_with_a_code_of_its_own_is_killed()
     assert (verdict.status, verdict.fields["exit"]["code"]) == (Status.KILLED, 3)
 
 
+def test_a_kill_counts_also_when_its_sender_died_before_it_could_say_so() -> None:
+    subject = job(request="kill")
+    assert decide(subject, record=record(143)).status is Status.KILLED
+    assert decide(subject, record=record(3)).status is Status.ERROR
+
+
 def test_a_signal_that_nobody_here_sent_is_an_error() -> None:
     assert decide(job(), record=record(137)).status is Status.ERROR
 

@@ -1,0 +1,170 @@
+"""What goes wrong beside the engine or in an administrator's code costs a batch at most, and never the daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine_fixtures import MakeEngine
+from tests.support.engines import Engine, until
+
+PLUGIN = '''
+import os
+import signal
+import time
+
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.status import Status
+from execution_engine.systems import execution_systems
+
+
+@execution_systems.register
+class Odd(execution_systems.ExecutionSystem):
+    """Runs nothing; misbehaves as the job's name says."""
+
+    def run(self, job):
+        self._misbehave(job, "run")
+        return f"odd-{job.text_id}"
+
+    def get_status(self, job):
+        self._misbehave(job, "status")
+        return Status.RUNNING
+
+    def kill(self, job):
+        self._misbehave(job, "kill")
+
+    def _misbehave(self, job, where):
+        if job.name == f"{where} crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if job.name == f"{where} hangs":
+            time.sleep(1000)
+        if job.name == f"{where} raises":
+            raise ValueError("a bug of the plug-in")
+        if job.name == f"{where} refuses":
+            raise ExecutionSystemError("no such queue")
+        if job.name == f"{where} is down" and not os.path.exists(job.env["BACK"]):
+            raise ExecutionSystemError("the scheduler is away", transient=True)
+'''
+
+ROUTES = [
+    {"name": "odd", "rules": [{"tag": {"names": ["odd"]}}], "execution_system": "odd"},
+    {"name": "default", "execution_system": "here"},
+]
+SYSTEMS = {"here": {"class": "Local", "slots": 2}, "odd": {"class": "Odd"}}
+
+
+@pytest.fixture
+def odd(make_engine: MakeEngine) -> Engine:
+    """A running engine with an execution system that misbehaves on demand, beside a good one."""
+    engine = make_engine(execution_systems=SYSTEMS, routes=ROUTES, engine={"actor_deadline": "2s", "crashes": 3})
+    (engine.directory / "execution_systems" / "odd.py").write_text(PLUGIN)
+    engine.start()
+    return engine
+
+
+@pytest.mark.parametrize("how", ["crashes", "hangs"])
+def test_a_job_that_ends_its_submit_actor_again_and_again_ends_in_error_and_the_others_go_on(odd: Engine, how: str) -> None:
+    bad, *good = odd.submit(
+        {"command": ["true"], "name": f"run {how}", "tags": ["odd"]},
+        *({"command": ["true"], "tags": ["odd"]} for _ in range(5)),
+        *({"command": ["true"]} for _ in range(5)),
+    )
+    for job_id in good[:5]:
+        odd.until_status(job_id, "running")
+    odd.wait(good[5:])
+    (job,) = odd.wait([bad])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "actor crashed")
+    assert ("SIGSEGV" if how == "crashes" else "no progress") in job["error"]["message"]
+    assert odd.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_a_job_that_crashes_its_status_actor_ends_in_error_and_the_others_go_on(odd: Engine) -> None:
+    good, bad = odd.submit(
+        {"command": ["true"], "tags": ["odd"]}, {"command": ["true"], "tags": ["odd"], "name": "status crashes"}
+    )
+    (job,) = odd.wait([bad])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "actor crashed")
+    odd.until_status(good, "running")
+
+
+def test_a_plug_in_that_raises_at_a_submission_does_not_lose_the_job(odd: Engine) -> None:
+    (job,) = odd.run({"command": ["true"], "tags": ["odd"], "name": "run raises"})
+    assert (job["status"], job["exit"]["reason"]) == ("error", "actor crashed")
+    assert "a bug of the plug-in" in job["error"]["message"]
+    assert "ValueError" in odd.log(), "the log has the traceback"
+
+
+def test_a_submission_that_is_refused_ends_the_job_with_the_systems_words(odd: Engine) -> None:
+    (job,) = odd.run({"command": ["true"], "tags": ["odd"], "name": "run refuses"})
+    assert (job["status"], job["exit"]["reason"]) == ("error", "submission refused")
+    assert job["error"]["message"] == "no such queue"
+
+
+def test_jobs_wait_while_their_system_is_down_and_go_on_when_it_is_back(odd: Engine) -> None:
+    back = odd.directory / "back"
+    (job_id,) = odd.submit({"command": ["true"], "tags": ["odd"], "name": "run is down", "env": {"BACK": str(back)}})
+    until(lambda: "the scheduler is away" in odd.log(), "the log says so")
+    outages = until(lambda: odd.state()["outages"], "the status says so")
+    assert outages[0]["what"] == "system odd"
+    assert odd.run({"command": ["true"]})[0]["status"] == "finished"
+    back.touch()
+    odd.until_status(job_id, "running")
+    until(lambda: not odd.state()["outages"], "the outage is over")
+
+
+def test_a_rule_that_raises_is_a_no_and_explain_shows_it(make_engine: MakeEngine) -> None:
+    engine = make_engine(
+        routes=[{"name": "bad", "rules": ["breaks"], "execution_system": "here"}, {"name": "default", "execution_system": "here"}]
+    )
+    (engine.directory / "routing_rules" / "breaks.py").write_text(
+        "from execution_engine.job_routing import rules\n\n@rules.register\ndef breaks(job):\n    return 1 / 0\n"
+    )
+    engine.start()
+    (job,) = engine.run({"command": ["true"]})
+    assert job["execution"]["route"] == "default"
+    assert "ZeroDivisionError" in engine.execd("explain", str(job["_id"])).stdout
+
+
+@pytest.fixture
+def small_disk(short_dir: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    directory = short_dir / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system to fill")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def test_a_full_disk_holds_jobs_back_until_there_is_room(make_engine: MakeEngine, small_disk: Path) -> None:
+    engine = make_engine(jobs_dir=str(small_disk), engine={"retry_delay": {"min": "0.2s", "max": "1s"}})
+    engine.start()
+    filling = small_disk / "filling"
+    filling.write_bytes(b"x" * shutil.disk_usage(small_disk).free)
+    (job_id,) = engine.submit({"command": ["true"], "inputs": {"data": "x" * 100_000}})
+    until(lambda: "No space left" in engine.log(), "the log says so")
+    assert engine.job(job_id)["status"] in ("to be built", "building")
+    filling.unlink()
+    assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+def test_an_invalid_job_ends_in_error_with_each_bad_field(engine: Engine) -> None:
+    from execution_engine.clock import SystemClock
+    from execution_engine.store import open_store
+
+    bad = {"status": "to be built", "command": 5, "resources": {"memory": "lots"}, "tags": "x"}
+    with open_store(engine.config.database, SystemClock()) as store:
+        invalid, empty, unknown = store.insert([bad, {"status": "to be built"}, {"status": "to be biult", "command": ["true"]}])
+    invalid_job, empty_job = engine.wait([invalid, empty])
+    assert (invalid_job["status"], invalid_job["exit"]["reason"]) == ("error", "invalid job")
+    for field in ("command", "resources.memory", "tags"):
+        assert field in invalid_job["error"]["message"]
+    assert "command: missing" in empty_job["error"]["message"]
+    assert engine.job(unknown)["status"] == "to be biult", "left alone"
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
