@@ -124,7 +124,15 @@ def _warm_up(channel: Channel) -> tuple[Site, str]:
         channel.send({"failed": getattr(error, "problems", [str(error)])})
         sys.exit(1)
     host = socket.gethostname()
-    systems = [{"name": plan.name, "lane": lane(plan, host), "slots": plan.make().slots()} for plan in site.systems.values()]
+    systems = [
+        {
+            "name": plan.name,
+            "lane": lane(plan, host),
+            "slots": plan.make().slots(),
+            "longest_interval": plan.cls.longest_interval,
+        }
+        for plan in site.systems.values()
+    ]
     channel.send({"ready": {"systems": systems}})
     return site, engine
 

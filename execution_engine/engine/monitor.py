@@ -131,7 +131,7 @@ class Monitor:
 
     def _news(self, systems: set[str]) -> None:
         for name in systems:
-            self._watch.at_once(name)
+            self._watch.woken(name)
         if not systems:
             self._pace.at_once()
 

@@ -19,6 +19,8 @@ class _System:
     active: int | None = None
     """jobs that it has; None: not asked yet"""
     full: bool = False
+    news: bool = False
+    """it said that something happened, and the status actor has not found out what"""
 
 
 class SystemsWatch:
@@ -35,9 +37,13 @@ class SystemsWatch:
         self._systems = {}
         for each in systems:
             old = known.get(each["name"])
-            pace = old.pace if old else Pace(self._clock, self._interval)
+            pace = old.pace if old else Pace(self._clock, self._interval_of(each))
             active = old.active if old else None
             self._systems[each["name"]] = _System(each["lane"], each["slots"], pace, active)
+
+    def _interval_of(self, system: dict[str, Any]) -> PollInterval:
+        longest = system.get("longest_interval") or self._interval.max
+        return PollInterval(min=self._interval.min, max=max(self._interval.min, min(longest, self._interval.max)))
 
     def lanes(self) -> Iterator[tuple[str, str]]:
         """Name and lane of each system."""
@@ -78,18 +84,27 @@ class SystemsWatch:
         """An actor has asked: so many jobs are there, so many had news."""
         if (system := self._systems.get(name)) is not None:
             system.active = active
+            system.news = system.news and changed == 0
             system.pace.looked(news=changed > 0)
             if active == 0:
                 system.full = False
 
     def submitted(self, name: str) -> None:
-        """The system has jobs now: ask soon."""
+        """The system has jobs now: ask soon, or at once if news came that may be about them (a job can end before its id is stored)."""
         if (system := self._systems.get(name)) is not None:
             system.active = (system.active or 0) + 1
             system.pace.looked(news=True)
+            if system.news:
+                system.pace.at_once()
+
+    def woken(self, name: str) -> None:
+        """The system itself says that it has news."""
+        if (system := self._systems.get(name)) is not None:
+            system.news = True
+            self.at_once(name)
 
     def at_once(self, name: str) -> None:
-        """The system has news (it said so itself, or a request was sent to it): ask now."""
+        """The system has news (a request was sent to it): ask now."""
         if (system := self._systems.get(name)) is not None:
             system.active = system.active or 1
             system.pace.at_once()

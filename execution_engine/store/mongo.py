@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-import pymongo
-import pymongo.collection
 from bson import ObjectId
 from pymongo import IndexModel, MongoClient, ReadPreference, WriteConcern
+from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from execution_engine import config
@@ -30,8 +30,16 @@ from execution_engine.store.opening import masked
 _JOBS = "jobs"
 _NOT_FINAL = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
 _DUPLICATE = 11000
-_ODD_IDS = ["double", "object", "binData", "bool", "date", "int", "timestamp", "long", "decimal"]
+_ODD_IDS = ["number", "object", "binData", "bool", "date", "timestamp"]
 _FEW = 6
+
+
+def _index(jobs: Collection[Document]) -> None:
+    """Makes the indexes that are missing, one at a time: FerretDB breaks off when several of a command are there already."""
+    there = jobs.index_information()
+    for index in (IndexModel(keys, **options) for keys, options in mongo_queries.INDEXES):
+        if index.document["name"] not in there:
+            jobs.create_indexes([index])
 
 
 class MongoJobStore(JobStore):
@@ -64,10 +72,10 @@ class MongoJobStore(JobStore):
     def _use(self, client: MongoClient[Any]) -> None:
         build = client.server_info()
         concern = WriteConcern("majority", j=True, wtimeout=max(1, int(self._database.timeout * 1000)))
-        jobs: pymongo.collection.Collection[Document] = client[self._database.name].get_collection(
+        jobs: Collection[Document] = client[self._database.name].get_collection(
             _JOBS, codec_options=CODEC, write_concern=concern, read_preference=ReadPreference.PRIMARY
         )
-        jobs.create_indexes([IndexModel(keys, **options) for keys, options in mongo_queries.INDEXES])
+        _index(jobs)
         self._jobs = jobs
         self._writer = TurnTakingWriter(jobs, self._clock) if "ferretdbVersion" in build else AtomicWriter(jobs)
         self._updates = Updates(jobs, self._writer)
@@ -125,7 +133,7 @@ class MongoJobStore(JobStore):
             why = "a job with one of these ids is there already" if duplicate else errors[0].get("errmsg")
             raise StoreError(f"{why}; none of the jobs was stored") from error
 
-    def request(self, ids: Collection[Any], what: str) -> list[Any]:
+    def request(self, ids: abc.Collection[Any], what: str) -> list[Any]:
         among = {"_id": {"$in": [*ids]}, **_NOT_FINAL}
         with self._writing():
             self._jobs.update_many(among, {"$set": {"request": what}})
@@ -202,7 +210,7 @@ class MongoJobStore(JobStore):
         found.sort(key=lambda document: changes.created(document) or now, reverse=True)
         return list(islice(found, limit or None))
 
-    def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
+    def statuses(self, ids: abc.Collection[Any]) -> dict[Any, Status]:
         with self._talking():
             found = list(self._jobs.find({"_id": {"$in": [*ids]}}, {"status": 1}))
         pairs = ((document["_id"], changes.known_status(document.get("status"))) for document in found)

@@ -37,9 +37,10 @@ _FINAL = ", ".join(f"'{status}'" for status in FINAL)
 class SqliteJobStore(JobStore):
     """Jobs in an SQLite file (WAL, mode 0600).  Every method that writes is one transaction."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, busy_timeout: float = 30.0) -> None:
         self._path = path
         self._clock = clock
+        self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] = (0, 0)
         self._last_look: tuple[Any, ...] = ()
@@ -251,7 +252,7 @@ class SqliteJobStore(JobStore):
             if (found.st_dev, found.st_ino) == self._file:
                 return self._connection
             self.close()
-        self._connection = open_database(self._path)
+        self._connection = open_database(self._path, self._busy_timeout)
         made = self._path.stat()
         self._file = (made.st_dev, made.st_ino)
         return self._connection

@@ -11,10 +11,8 @@ from pathlib import Path
 from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.store.sqlite_schema import SCHEMA, VERSION
 
-_BUSY_TIMEOUT = 30.0
-
 _PASSING = {
-    sqlite3.SQLITE_BUSY: f"another process has kept it locked for {_BUSY_TIMEOUT:.0f} s; find out which (`fuser`)",
+    sqlite3.SQLITE_BUSY: "another process keeps it locked; find out which (`fuser`)",
     sqlite3.SQLITE_LOCKED: "it is locked; it is tried again",
     sqlite3.SQLITE_FULL: "the disk is full; make room there",
     sqlite3.SQLITE_IOERR: "reading or writing failed; look at the disk and the kernel's log",
@@ -44,14 +42,14 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """A connection to the file, which is made, for its owner only, when it is not there.
+def open_database(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """A connection to the file (it waits up to `busy_timeout` seconds for other writers), which is made, for its owner only, when it is not there.
 
     Raises sqlite3.Error, OSError, and StoreError for a file that is not for this version of execd.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
     try:
         _prepare(connection, path)
     except BaseException:

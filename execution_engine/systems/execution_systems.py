@@ -113,6 +113,9 @@ class ExecutionSystem(ABC):
     """True: a job's exit record is its end, and the system need not be asked about it again.  False: it ends only when the
     system has said so too."""
 
+    longest_interval: ClassVar[float | None] = None
+    """Seconds: ask at least so often while there are jobs, where asking is cheap; None: as the configuration says."""
+
     def __init__(self, context: Context, options: Any) -> None:
         """Keeps its arguments and touches nothing else; `options` is an instance of the class' `Options`."""
         self.context = context

@@ -53,6 +53,7 @@ class Local(execution_systems.ExecutionSystem):
     Options = LocalOptions
     host_bound = True
     record_suffices = False
+    longest_interval = 5.0
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
         super().__init__(context, options)
