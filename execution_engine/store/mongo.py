@@ -61,7 +61,10 @@ class MongoJobStore(JobStore):
             ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS"), milliseconds
         )
         with self._talking():
-            client = self._connect(self._database.url, appname="execd", **timeouts)
+            try:
+                client = self._connect(self._database.url, appname="execd", **timeouts)
+            except ValueError as error:
+                raise StoreError(f"database.url {self._url} cannot be used: {error}") from None
             try:
                 self._use(client)
             except BaseException:

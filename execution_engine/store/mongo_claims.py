@@ -106,7 +106,7 @@ class Claims:
             was = Status(document["status"])
             writes.append(_write(document, was, CLAIMS.get(query.work, {}).get(was, was), owner, now, until, _still(query, now)))
         self._unread = _Taken(query, owner, were)
-        outcome = self._writer.run(writes)
+        outcome = self._writer.run(writes, just_read=True)
         for index, message in outcome.refused.items():
             self._updates.condemn(writes[index].id, writes[index].expected, now, owner, message)
         return self._read_back(self._unread, {"lease.until": until}) if outcome.matched else self._nothing()

@@ -112,9 +112,11 @@ def exactly(expected: Mapping[str, Any]) -> Selection:
     return {name: {"$in": [0, None]} if value == 0 else value for name, value in expected.items()}
 
 
-def has_exactly(document: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+def has_exactly(document: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> bool:
     """Whether `exactly` holds for a document."""
-    return all((found := value_at(document, name)) == value or (value == 0 and found is None) for name, value in expected.items())
+    return document is not None and all(
+        (found := value_at(document, name)) == value or (value == 0 and found is None) for name, value in expected.items()
+    )
 
 
 def value_at(document: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import UpdateOne
@@ -26,8 +26,9 @@ from execution_engine.store import extended_json
 from execution_engine.store.job_store import Document
 from execution_engine.store.mongo_queries import Selection, exactly, has_exactly
 
-_LONGEST_TURN = timedelta(seconds=10)
-_PATIENCE = 30.0
+_TURN = 10.0
+_PATIENCE = 120.0
+_GLANCE = 0.02
 _KEPT_TURNS = 8
 
 
@@ -60,8 +61,12 @@ class AtomicWriter:
         """What is read and written within is not disturbed by other stores, where updates alone do not guarantee it."""
         return nullcontext()
 
-    def run(self, writes: Sequence[Write]) -> Outcome:
-        """Makes the writes whose conditions hold.  Raises pymongo's errors, except for documents that cannot be changed so."""
+    def run(self, writes: Sequence[Write], *, just_read: bool = False) -> Outcome:
+        """Makes the writes whose conditions hold.  Raises pymongo's errors, except for documents that cannot be changed so.
+
+        `just_read`: all that is expected was read within this turn.
+        """
+        del just_read
         updates = [UpdateOne({"_id": write.id, **exactly(write.expected), **write.also}, write.update) for write in writes]
         if not updates:
             return Outcome(0, {})
@@ -83,57 +88,75 @@ class TurnTakingWriter(AtomicWriter):
 
     def __init__(self, jobs: Collection[Document], clock: Clock) -> None:
         super().__init__(jobs)
-        self._turns = jobs.database.get_collection(f"{jobs.name}.turns")
+        self._turns = jobs.database.get_collection(f"{jobs.name}.turns", codec_options=jobs.codec_options)
         self._clock = clock
+        self._number = 0
+        self._ends = 0.0
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        number = self._take()
+        self._wait()
         try:
             yield
         finally:
-            self._turns.update_one({"_id": number}, {"$set": {"over": True}})
+            self._turns.update_one({"_id": self._number}, {"$set": {"over": True}})
 
-    def run(self, writes: Sequence[Write]) -> Outcome:
-        names = {name: 1 for write in writes for name in write.expected}
-        current = {
-            extended_json.id_text(found["_id"]): found
-            for found in self._jobs.find({"_id": {"$in": [w.id for w in writes]}}, names)
-        }
+    def run(self, writes: Sequence[Write], *, just_read: bool = False) -> Outcome:
+        current = {} if just_read else self._read(writes)
         matched, refused = 0, {}
         for index, write in enumerate(writes):
-            found = current.get(extended_json.id_text(write.id))
-            if found is None or not has_exactly(found, write.expected):
+            if not just_read and not has_exactly(current.get(extended_json.id_text(write.id)), write.expected):
                 continue
+            self._hold()
             try:
                 matched += self._jobs.update_one({"_id": write.id}, write.update).matched_count
             except WriteError as error:
                 refused[index] = str(error.details["errmsg"] if error.details else error)
         return Outcome(matched, refused)
 
-    def _take(self) -> int:
-        """Waits for this writer's turn; returns its number.  The turn of a process that died passes after a while."""
+    def _read(self, writes: Sequence[Write]) -> dict[str, Document]:
+        names = {name: 1 for write in writes for name in write.expected}
+        found = self._jobs.find({"_id": {"$in": [write.id for write in writes]}}, names)
+        return {extended_json.id_text(document["_id"]): document for document in found}
+
+    # --- turns
+
+    def _wait(self) -> None:
+        """Waits for this writer's turn.  The turn of a process that died passes after a while."""
         deadline = self._clock.monotonic() + _PATIENCE
         while self._clock.monotonic() < deadline:
             latest = self._latest()
-            if latest is None or latest.get("over") or latest["until"] <= self._clock.now():
-                number = latest["_id"] + 1 if latest else 1
-                if self._insert(number):
-                    return number
-            time.sleep(random.uniform(0.001, 0.005))
-        raise StoreUnavailable(f"another process has been writing for {_PATIENCE:.0f} s")
+            over = latest is None or latest.get("over") or latest["until"] <= self._clock.now()
+            if over and self._begin(latest["_id"] + 1 if latest else 1):
+                return
+            time.sleep(random.uniform(0.5, 1.5) * _GLANCE)
+        raise StoreUnavailable(f"other processes have kept it busy for {_PATIENCE:.0f} s")
 
-    def _insert(self, number: int) -> bool:
+    def _begin(self, number: int) -> bool:
+        self._ends = self._clock.monotonic() + _TURN
         try:
-            self._turns.insert_one({"_id": number, "until": self._clock.now() + _LONGEST_TURN})
+            self._turns.insert_one({"_id": number, "until": self._until()})
         except DuplicateKeyError:
             return False
         latest = self._latest()
         if latest is None or latest["_id"] != number:
             return False
+        self._number = number
         if number % _KEPT_TURNS == 0:
             self._turns.delete_many({"_id": {"$lt": number - _KEPT_TURNS}})
         return True
+
+    def _hold(self) -> None:
+        """Makes a long turn longer in time.  Raises StoreUnavailable when it has passed to another already."""
+        left = self._ends - self._clock.monotonic()
+        if left < 0:
+            raise StoreUnavailable(f"it was too slow: a turn of {_TURN:.0f} s to write has passed")
+        if left < _TURN / 2:
+            self._ends = self._clock.monotonic() + _TURN
+            self._turns.update_one({"_id": self._number}, {"$set": {"until": self._until()}})
+
+    def _until(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=_TURN)
 
     def _latest(self) -> Document | None:
         return self._turns.find_one(sort=[("_id", -1)])

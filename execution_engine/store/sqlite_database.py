@@ -43,9 +43,10 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def open_database(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    """A connection to the file (it waits up to `busy_timeout` seconds for other writers), which is made, for its owner only, when it is not there.
+    """A connection to the file, which is made, for its owner only, when it is not there.
 
-    Raises sqlite3.Error, OSError, and StoreError for a file that is not for this version of execd.
+    It waits up to `busy_timeout` seconds for other writers.  Raises sqlite3.Error, OSError, and StoreError for a file that is not
+    for this version of execd.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

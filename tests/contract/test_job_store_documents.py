@@ -1,0 +1,255 @@
+"""What every job store must do with documents: keep them, find them, and not fail over bad ones."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Binary, Int64, ObjectId, Regex, Timestamp
+
+from execution_engine.errors import NoSuchJob, StoreError
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.store.job_store import BrokenJob, Filter, JobStore
+from tests.support.jobs import BUILDING, REQUEST, a_job, apply, claim, claim_job, document, ended, job, later, now, submitted
+from tests.support.store_fixtures import MakeStore
+
+S = Status
+
+EVERYWHERE: list[Any] = [
+    "ünïcode\n\0'\"$(x)",
+    1,
+    -(1 << 40),
+    Int64(5),
+    0.1,
+    2.0,
+    True,
+    None,
+    [],
+    {},
+    [1, {"deep": ["x", None]}],
+    datetime(2024, 2, 29, 12, 0, 0, 123000, UTC),
+    datetime(1969, 7, 20, tzinfo=UTC),
+    ObjectId(),
+    b"\x00\xff",
+    Binary(b"1234567890123456", 4),
+    Timestamp(1, 2),
+    Regex("^a.*", "i"),
+]
+
+
+def stored(store: JobStore, **fields: Any) -> dict[str, Any]:
+    (job_id,) = store.insert([a_job(**fields)])
+    return document(store, job_id)
+
+
+def is_sqlite(store: JobStore) -> bool:
+    return type(store).__name__ == "SqliteJobStore"
+
+
+@pytest.mark.parametrize("value", EVERYWHERE, ids=repr)
+def test_every_type_of_value_comes_back_as_it_was_stored(store: JobStore, value: Any) -> None:
+    found = stored(store, mine=value, deep={"in": value})
+    assert (found["mine"], found["deep"]) == (value, {"in": value})
+    assert type(found["mine"]) is type(value) or isinstance(found["mine"], int)
+    claimed = claim_job(store)
+    assert apply(store, claimed, S.TO_BE_SUBMITTED, fields={"dir": "/d"})
+    assert document(store, claimed.id)["mine"] == value
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), 1 << 70, {1: "x"}, {"a\0b": 1}], ids=repr)
+def test_what_no_document_can_hold_is_refused_and_nothing_is_stored(store: JobStore, value: Any) -> None:
+    with pytest.raises(StoreError):
+        store.insert([a_job(), a_job(mine=value)])
+    assert store.count() == {}
+
+
+@pytest.mark.parametrize(
+    "job_id", ["text", "with \"quotes\" and 'ünïcode'", 7, 1 << 40, 1.5, ObjectId(), Binary(b"x" * 16, 4)], ids=repr
+)
+def test_any_value_can_be_an_id(store: JobStore, job_id: Any) -> None:
+    assert store.insert([a_job(_id=job_id)]) == [job_id]
+    assert claim_job(store).id == job_id
+    assert store.statuses([job_id, "none"]) == {job_id: S.BUILDING}
+    assert store.resolve(str(job_id)) == job_id
+    assert store.request([job_id], "kill") == [job_id]
+
+
+def test_an_id_is_made_where_there_is_none(store: JobStore) -> None:
+    (job_id,) = store.insert([a_job()])
+    assert isinstance(job_id, ObjectId)
+    assert store.insert([]) == []
+
+
+def test_of_documents_with_an_id_that_is_there_already_none_is_stored(store: JobStore) -> None:
+    store.insert([a_job(_id="a", name="first")])
+    with pytest.raises(StoreError, match="already"):
+        store.insert([a_job(_id="b"), a_job(_id="a"), a_job(_id="c")])
+    with pytest.raises(StoreError):
+        store.insert([a_job(_id="d"), a_job(_id="d")])
+    assert store.count() == {"to be built": 1}
+    assert document(store, "a")["name"] == "first"
+
+
+def test_large_inputs_are_kept_and_read_only_where_they_are_wanted(store: JobStore) -> None:
+    large = "x" * 3_000_000
+    (job_id,) = store.insert([a_job(inputs={"data": large, "bytes": b"\x00\x01"})])
+    building = claim_job(store)
+    assert building.inputs == {"data": large, "bytes": b"\x00\x01"}
+    assert apply(store, building, S.TO_BE_BUILT)
+    store.request([job_id], "kill")
+    assert claim_job(store, REQUEST).inputs == {}
+    assert document(store, job_id)["inputs"]["data"] == large
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"lease": "foo"},
+    {"lease": {"token": "x", "crashes": "y", "until": 5}},
+    {"lease": []},
+    {"history": 5},
+    {"times": "yesterday"},
+    {"due_at": "tomorrow"},
+    {"due_at": {"deep": 1}},
+    {"execution": None},
+    {"schema": 1, "lease": "foo"},
+    {"schema": 1, "lease": [{"token": 1}]},
+]
+HOPELESS: list[dict[str, Any]] = [
+    {"schema": 1, "history": 5},
+    {"priority": "high"},
+    {"priority": [1]},
+    {"not_before": "soon"},
+    {"resources": 7},
+    {"execution": 5},
+    {"tags": 5},
+]
+
+
+@pytest.mark.parametrize("junk", HOSTILE, ids=repr)
+def test_junk_in_fields_that_the_engine_sets_anyway_does_no_harm(store: JobStore, junk: dict[str, Any]) -> None:
+    store.insert([a_job(name="junk", **junk), a_job(name="good")])
+    assert store.due([BUILDING], now()) == {BUILDING}
+    claims = [claimed for _ in range(2) for claimed in claim(store)]
+    assert {claimed.job.name for claimed in claims if isinstance(claimed.job, Job)} >= {"good"}
+    for claimed in claims:
+        assert apply(store, claimed.job, S.ERROR)
+    assert store.count() == {"error": 2}
+
+
+@pytest.mark.parametrize("junk", HOPELESS, ids=repr)
+def test_a_hostile_document_ends_in_error_and_the_others_go_on(store: JobStore, junk: dict[str, Any]) -> None:
+    bad, good = store.insert([a_job(name="bad", **junk), a_job(name="good")])
+    claims = [claimed.job for _ in range(2) for claimed in claim(store)]
+    assert good in [one.id for one in claims if isinstance(one, Job)]
+    for one in claims:
+        if isinstance(one, BrokenJob):
+            assert apply(store, one, S.ERROR, fields={"error": {"kind": "invalid job", "message": "; ".join(one.problems)}})
+    found = document(store, bad)
+    assert (found["status"], found["error"]["kind"]) == ("error", "invalid job")
+    assert not claim(store, owner="boot/2")
+
+
+def test_a_change_that_the_document_cannot_take_ends_it_in_error(store: JobStore) -> None:
+    bad, good = submitted(store), submitted(store)
+    assert apply(store, bad, S.RUNNING, fields={"exit": None})
+    pair = [job(store, bad.id), good]
+    assert apply(store, pair[0], S.FINISHED, fields={"exit.code": 0})
+    assert apply(store, pair[1], S.FINISHED, fields={"exit": {"code": 0}})
+    assert document(store, bad.id)["error"]["kind"] == "invalid job"
+    assert [job(store, one.id).status for one in (bad, good)] == [S.ERROR, S.FINISHED]
+
+
+def test_a_document_that_its_app_breaks_while_it_runs_is_still_followed(make_store: MakeStore) -> None:
+    store = make_store()
+    running = submitted(store)
+    assert apply(store, running, S.RUNNING, fields={"tags": 5})
+    (found,) = store.on_system("here")
+    assert (found.id, found.execution.job_no, found.lease.token) == (running.id, "7", running.lease.token)
+
+
+def test_unknown_fields_of_the_app_are_kept_as_they_are(store: JobStore) -> None:
+    (job_id,) = store.insert([a_job(mine={"a": [1, {"b": None}]}, other="x")])
+    assert apply(store, claim_job(store), S.TO_BE_SUBMITTED, fields={"dir": "/d", "priority": 3})
+    found = document(store, job_id)
+    assert (found["mine"], found["other"], found["priority"]) == ({"a": [1, {"b": None}]}, "x", 3)
+
+
+# --- asking
+
+
+def test_an_id_is_found_by_an_unambiguous_beginning(store: JobStore) -> None:
+    one = ObjectId("65f000000000000000000001")
+    store.insert([a_job(_id=job_id) for job_id in ("alpha-1", "alpha-2", "alpha-22", "beta", one, 17)])
+    assert store.resolve("b") == "beta"
+    assert store.resolve("alpha-2") == "alpha-2"
+    assert store.resolve("65f") == one
+    assert store.resolve("1") == 17
+    with pytest.raises(NoSuchJob, match="alpha-1, alpha-2"):
+        store.resolve("alpha")
+    for text in ("gamma", "65f1", "%", "al%"):
+        with pytest.raises(NoSuchJob, match="no job"):
+            store.resolve(text)
+
+
+def test_documents_are_found_by_what_is_given_the_newest_first(store: JobStore) -> None:
+    store.insert(
+        [a_job(name="1", owner="ann", project="p", tags=["x", "y"]), a_job(name="2", owner="bob", tags=["y"]), a_job(name="3")]
+    )
+    done = ended(store, name="4", owner="ann")
+
+    def names(limit: int = 0, **selection: Any) -> list[str]:
+        return [found["name"] for found in store.find(Filter(**selection), limit)]
+
+    assert sorted(names()) == ["1", "2", "3", "4"]
+    assert len(names(limit=2)) == 2
+    assert sorted(names(owner="ann")) == ["1", "4"]
+    assert names(owner="default") == ["3"]
+    assert names(tag="x") == ["1"]
+    assert names(project="p") == ["1"]
+    assert names(system="here") == ["4"]
+    assert names(statuses=[S.FINISHED, S.KILLED], owner="ann") == ["4"]
+    assert names(since=later(60)) == []
+    assert sorted(names(since=later(-60))) == ["1", "2", "3", "4"]
+    assert store.find(Filter(tag="x"))[0]["tags"] == ["x", "y"]
+    assert job(store, done.id).status is S.FINISHED
+
+
+def test_the_newest_come_first_whether_they_were_taken_up_or_not(store: JobStore) -> None:
+    for year in (2021, 2023, 2022):
+        made = ObjectId.from_datetime(datetime(year, 1, 1, tzinfo=UTC))
+        store.insert(
+            [
+                {
+                    **a_job(_id=made, name=str(year)),
+                    **({} if not is_sqlite(store) else {"times": {"created": made.generation_time}}),
+                }
+            ]
+        )
+    claim(store, limit=1)
+    assert [found["name"] for found in store.find(Filter())] == ["2023", "2022", "2021"]
+    assert [found["name"] for found in store.find(Filter(), 1)] == ["2023"]
+    assert [found["name"] for found in store.find(Filter(since=datetime(2022, 1, 1, tzinfo=UTC)))] == ["2023", "2022"]
+
+
+def test_jobs_are_counted_by_status(store: JobStore) -> None:
+    assert store.count() == {}
+    ended(store)
+    store.insert([a_job(), a_job(), a_job(status="odd"), {"no": "job"}])
+    assert store.count() == {"to be built": 2, "finished": 1, "odd": 1}
+
+
+def test_a_document_that_is_not_there_is_none(store: JobStore) -> None:
+    assert store.get("nothing") is None
+    assert store.statuses(["nothing"]) == {}
+    assert store.statuses([]) == {}
+
+
+def test_a_store_says_what_it_is_and_can_be_booted_and_closed_twice(store: JobStore) -> None:
+    assert re.match(r"(SQLite|MongoDB|FerretDB, as MongoDB) \d", store.ping())
+    store.boot()
+    store.close()
+    store.close()
+    store.boot()
+    assert store.count() == {}

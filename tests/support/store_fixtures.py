@@ -1,0 +1,121 @@
+"""Fixtures that give a test a job store: on a real SQLite file, and on a real MongoDB-speaking server.
+
+Where no such server is to be had, the tests of one process run on mongomock, and the head of pytest's report says so.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import mongomock
+import pymongo
+import pytest
+
+from execution_engine.clock import SystemClock
+from execution_engine.config import Database
+from execution_engine.store import open_store
+from execution_engine.store.job_store import JobStore
+from execution_engine.store.mongo import MongoJobStore
+from tests.support.databases import MISSING, GivenServer, MongoServer, server_program
+
+MakeStore = Callable[[], JobStore]
+
+
+def _given() -> str | None:
+    return os.environ.get("EXECD_TEST_MONGODB_URL")
+
+
+def _there_is_a_server() -> bool:
+    return bool(_given() or server_program())
+
+
+def pytest_report_header() -> str:
+    if _there_is_a_server():
+        return f"mongodb: {'EXECD_TEST_MONGODB_URL' if _given() else server_program()}"
+    return f"mongodb: mongomock, in one process only; {MISSING}"
+
+
+def _left_out() -> None:
+    if "mongodb" in os.environ.get("EXECD_TEST_REQUIRE", "").split(","):
+        pytest.fail(f"EXECD_TEST_REQUIRE=mongodb, but {MISSING}")
+    pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[MongoServer | GivenServer]:
+    """A running MongoDB-speaking server: `.url`; one of our own can also `.stop()` and `.start()` again on its port."""
+    if not _there_is_a_server():
+        _left_out()
+    if url := _given():
+        yield GivenServer(url)
+        return
+    program = server_program()
+    assert program is not None
+    server = MongoServer(program)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture
+def own_mongodb_server(mongodb_server: MongoServer | GivenServer) -> Iterator[MongoServer]:
+    """As `mongodb_server`, one that the test may stop; it runs again afterwards."""
+    if not isinstance(mongodb_server, MongoServer):
+        pytest.skip("the MongoDB server cannot be stopped: unset EXECD_TEST_MONGODB_URL")
+    yield mongodb_server
+    mongodb_server.stop()
+    mongodb_server.start()
+
+
+@pytest.fixture
+def mongodb_database(mongodb_server: MongoServer | GivenServer) -> Iterator[Database]:
+    """A database of the test's own on that server."""
+    database = Database(url=mongodb_server.url, name=f"execd_test_{uuid.uuid4().hex[:12]}")
+    yield database
+    if isinstance(mongodb_server, GivenServer):
+        with pymongo.MongoClient[Any](database.url) as client:
+            client.drop_database(database.name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """An empty database, once of each kind; real ones, which any process can open."""
+    if request.param == "mongodb":
+        return request.getfixturevalue("mongodb_database")
+    return Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    """The URL of `database`; on MongoDB, mind its `name`."""
+    return database.url
+
+
+@pytest.fixture(params=["sqlite", "mongodb"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
+    """`make_store()` gives one more store on the same empty database, connected; closed after the test."""
+    clock = SystemClock()
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            made = Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
+            yield lambda: stack.enter_context(open_store(made, clock))
+        elif _there_is_a_server() or os.environ.get("EXECD_TEST_REQUIRE"):
+            real = request.getfixturevalue("mongodb_database")
+            yield lambda: stack.enter_context(open_store(real, clock))
+        else:
+            client: Any = mongomock.MongoClient(tz_aware=True)
+            mocked = Database(url="mongodb://mongomock/")
+            yield lambda: stack.enter_context(MongoJobStore(mocked, clock, connect=lambda *_, **__: client))
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> JobStore:
+    """One connected store."""
+    return make_store()

@@ -1,0 +1,257 @@
+"""What only the embedded database has: its file, its indexes, its speed."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sqlite3
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Code, DBRef, Decimal128, MaxKey, MinKey
+
+from execution_engine.clock import SystemClock
+from execution_engine.errors import StoreError, StoreUnavailable
+from execution_engine.jobs.status import Status
+from execution_engine.store.job_store import Change, Query, Work
+from execution_engine.store.sqlite import SqliteJobStore
+from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
+from tests.support.jobs import BUILDING, REQUEST, SUBMIT, a_job, apply, claim, claim_job, document, ended, now, submitted
+
+S = Status
+ALL = [Query(work, "here" if work is Work.SUBMIT else None) for work in Work]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "execd.db"
+
+
+def opened(path: Path, **options: Any) -> SqliteJobStore:
+    store = SqliteJobStore(path, SystemClock(), **options)
+    store.boot()
+    return store
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Decimal128("1.10"),
+        MinKey(),
+        MaxKey(),
+        Code("f()"),
+        DBRef("c", 1),
+        float("inf"),
+        [[1]],
+        {"a.b": 1},
+        datetime(9999, 12, 31, tzinfo=UTC),
+    ],
+    ids=repr,
+)
+def test_rare_types_of_value_come_back_as_they_were_stored(path: Path, value: Any) -> None:
+    with opened(path) as store:
+        (job_id,) = store.insert([a_job(mine=value)])
+        found = document(store, job_id)["mine"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("value", [{"$date": "x"}, {"$oid": 5}, {"$numberLong": []}, {"$binary": 1}], ids=repr)
+def test_a_field_that_would_be_read_back_as_something_else_is_refused(path: Path, value: Any) -> None:
+    with opened(path) as store, pytest.raises(StoreError, match="begins with \\$"):
+        store.insert([a_job(mine={"deep": value})])
+
+
+def test_the_file_and_its_companions_are_for_their_owner_only(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        with opened(tmp_path / "new" / "execd.db") as store:
+            store.insert([a_job()])
+            modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in (tmp_path / "new").iterdir()}
+    finally:
+        os.umask(previous)
+    assert modes == {"execd.db": 0o600, "execd.db-wal": 0o600, "execd.db-shm": 0o600}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_every_commit_is_on_the_disk(path: Path) -> None:
+    with opened(path) as store:
+        connection = store._connected()
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+# --- files that are no database of ours
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
+    path.write_bytes(b"this is a text, and not a database at all\n" * 100)
+    with pytest.raises(StoreError, match="not an SQLite database") as refused:
+        opened(path)
+    assert not isinstance(refused.value, StoreUnavailable)
+    assert path.read_bytes().startswith(b"this is a text")
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    opened(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer execd"):
+        opened(path)
+
+
+def test_the_database_of_another_program_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreError, match="another program"):
+        opened(path)
+
+
+def _use(store: SqliteJobStore) -> None:
+    store.boot()
+    claim(store)
+    store.count()
+
+
+def test_a_damaged_database_is_told_from_one_that_is_away(path: Path) -> None:
+    with opened(path) as store:
+        store.insert([a_job(mine="x" * 500) for _ in range(200)])
+    with path.open("r+b") as file:
+        file.seek(4096 * 2)
+        file.write(b"\xff" * 4096 * 20)
+    store = SqliteJobStore(path, SystemClock())
+    with pytest.raises(StoreError, match="damaged") as refused:
+        _use(store)
+    store.close()
+    assert not isinstance(refused.value, StoreUnavailable)
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match=re.escape(str(tmp_path / "file" / "x.db"))):
+        opened(tmp_path / "file" / "x.db")
+    with pytest.raises(StoreUnavailable, match="must be allowed"):
+        opened(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere: run the tests as another user")
+def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreUnavailable, match="must be allowed"):
+        opened(tmp_path / "x.db")
+
+
+# --- faults while it runs
+
+
+def test_a_database_that_another_process_keeps_locked_is_unavailable(path: Path) -> None:
+    with opened(path, busy_timeout=0.1) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.insert([a_job()])
+        assert store.due([BUILDING], now()) == set()
+        other.execute("ROLLBACK")
+        other.close()
+        store.insert([a_job()])
+        assert claim_job(store)
+
+
+def test_a_full_disk_makes_it_unavailable_and_changes_nothing(path: Path) -> None:
+    with opened(path) as store:
+        (job_id,) = store.insert([a_job()])
+        before = document(store, job_id)
+        used = path.with_name(path.name + "-wal").stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (used, limits[1]))
+        try:
+            with pytest.raises(StoreUnavailable, match=r"disk|writing failed"):
+                store.insert([a_job(mine="x" * 100_000)])
+            with pytest.raises(StoreUnavailable):
+                claim(store)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert document(store, job_id) == before
+        assert claim_job(store)
+
+
+# --- cost
+
+
+def test_the_questions_of_the_engine_are_answered_by_indexes(path: Path) -> None:
+    questions = [f"SELECT * FROM {where} {order} LIMIT 5" for sources in CLAIMABLE.values() for where, order in sources]
+    questions += [question for query in ALL for question in due_questions(query)]
+    questions += [NEXT_MOMENT, f"SELECT * FROM jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}"]
+    questions += [
+        "SELECT * FROM jobs WHERE lease_owner = 'x'",
+        "SELECT * FROM jobs WHERE id = 'x'",
+        "SELECT 1 FROM jobs WHERE text_id >= 'x'",
+    ]
+    questions += ["SELECT status, count(*) FROM jobs WHERE status IS NOT NULL GROUP BY status"]
+    with opened(path) as store:
+        for question in questions:
+            plan = store._connected().execute(f"EXPLAIN QUERY PLAN {question}", {"now": 1, "lane": "here"}).fetchall()
+            steps = [step[3] for step in plan]
+            assert not [step for step in steps if re.match(r"SCAN jobs(?!.*INDEX)", step)], (question, steps)
+
+
+def test_waiting_jobs_are_read_in_their_order_without_sorting(path: Path) -> None:
+    with opened(path) as store:
+        for work in (Work.BUILDING, Work.SUBMIT):
+            where, order = CLAIMABLE[work][0]
+            plan = store._connected().execute(f"EXPLAIN QUERY PLAN SELECT * FROM {where} {order}", {"lane": "here"}).fetchall()
+            assert "TEMP B-TREE" not in str(plan)
+
+
+def _steps(store: SqliteJobStore) -> int:
+    """The virtual machine's instructions, in hundreds, for a round of the engine's questions and one claim."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    store.insert([a_job()])
+    connection = store._connected()
+    connection.set_progress_handler(tick, 100)
+    store.due(ALL, now())
+    job = claim_job(store)
+    apply(store, job, S.TO_BE_BUILT, due_at=datetime(2999, 1, 1, tzinfo=UTC))
+    store.on_system("here")
+    store.renew("nobody", now())
+    store.release("nobody", now())
+    connection.set_progress_handler(None, 100)
+    return count
+
+
+def test_the_engines_work_does_not_depend_on_jobs_that_have_ended(path: Path) -> None:
+    with opened(path) as store:
+        ended(store)
+        before = _steps(store)
+        store.insert([a_job(_id=f"old-{number}") for number in range(5000)])
+        while claims := claim(store, limit=1000):
+            assert not store.apply([Change(one.job, S.ERROR) for one in claims], "boot/1", now())
+        assert store.count()["error"] == 5000
+        assert _steps(store) <= before + 2
+
+
+def test_a_look_at_an_unchanged_database_asks_it_nothing_and_still_sees_the_time_pass(path: Path) -> None:
+    with opened(path) as store, opened(path) as other:
+        store.insert([a_job()])
+        held = claim_job(store)
+        assert held.lease.until is not None
+        assert store.due(ALL, now()) == set()
+        asked: list[str] = []
+        store._connected().set_trace_callback(asked.append)
+        assert store.due(ALL, now()) == set()
+        assert asked == ["PRAGMA data_version"]
+        assert store.due(ALL, held.lease.until) == {BUILDING}
+        running = submitted(other)
+        other.request([running.id], "kill")
+        assert store.due([*ALL, Query(Work.REQUEST, "here")], now()) == {Query(Work.REQUEST, "here")}
+        assert store.due([SUBMIT, REQUEST], now()) == set()
