@@ -50,8 +50,13 @@ class SubmitActor(LaneActor):
         return len(claims)
 
     def _taken_slots(self) -> int:
+        """The cores of the jobs that run here, and of those that are being submitted just now.
+
+        Not of those whose submission was cut short: they are claimed again, and then found or started.
+        """
+        now = self.clock.now()
         jobs = self.store.on_system(self.lane)
-        return sum(job.resources.cores for job in jobs if job.execution.job_no or job.status is Status.SUBMITTING)
+        return sum(job.resources.cores for job in jobs if job.execution.job_no or (job.lease.until and job.lease.until > now))
 
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Job], list[Change]]:
         """Jobs whose submission was cut short: those that the system has after all, and the others."""

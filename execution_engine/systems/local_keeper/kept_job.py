@@ -62,8 +62,8 @@ class KeptJob:
 
     @property
     def ending(self) -> bool:
-        """Whether something was done to end it."""
-        return self._stage != RUNNING
+        """Whether something was done to end it, or its script has ended and left something behind."""
+        return self._stage != RUNNING or self._ended is not None
 
     @property
     def sampled(self) -> bool:
