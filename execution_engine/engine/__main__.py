@@ -1,4 +1,4 @@
-"""The monitor process: `python -m execution_engine.engine CONFIG_FILE CHANNEL_FD MASTER_PID`, started by the master."""
+"""The monitor process: `python -m execution_engine.engine CONFIG_FILE CHANNEL_FD MASTER_PID RESTARTS`, started by the master."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_BOOT_FAILED = 78
 """EX_CONFIG: the engine cannot start for a reason that a restart does not change."""
 
 
-def main(path: str, fd: str, master: str) -> int:
+def main(path: str, fd: str, master: str, restarts: str) -> int:
     """Runs one monitor to its end; returns the exit code."""
     die_with_parent(int(master))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -30,7 +30,7 @@ def main(path: str, fd: str, master: str) -> int:
     try:
         config = load(Path(path))
         events.send_to(events.SocketSink(config.run_dir / "log"), process="monitor")
-        monitor = Monitor(config, channel, SystemClock())
+        monitor = Monitor(config, channel, SystemClock(), restarts=int(restarts))
         monitor.boot()
     except ExecdError as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
@@ -42,4 +42,4 @@ def main(path: str, fd: str, master: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:5]))

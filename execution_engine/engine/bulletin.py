@@ -17,12 +17,12 @@ _LONGEST = 10.0
 class Bulletin:
     """Writes `state.json`: soon after something changed, and now and then as a sign of life."""
 
-    def __init__(self, run_dir: Path, engine: str, clock: Clock) -> None:
+    def __init__(self, run_dir: Path, engine: str, restarts: int, clock: Clock) -> None:
         self._run_dir = run_dir
         self._clock = clock
         self._head: dict[str, Any] = {
             "engine": engine,
-            "monitor": {"pid": os.getpid(), "started": clock.now().isoformat()},
+            "monitor": {"pid": os.getpid(), "started": clock.now().isoformat(), "restarts": restarts},
             "reload": None,
         }
         self._written: dict[str, Any] | None = None

@@ -29,10 +29,12 @@ class Outages:
         self._clock = clock
         self._first, self._longest = first_delay, longest_delay
         self._current: dict[str, Outage] = {}
+        self._last: dict[str, dict[str, str]] = {}
 
     def report(self, what: str, error: str) -> None:
         """`what` did not answer just now."""
         now = self._clock.monotonic()
+        self._last[what] = {"error": error, "at": self._clock.now().isoformat()}
         known = self._current.get(what)
         if known is None:
             self._current[what] = Outage(self._clock.now(), error, self._first, now + self._first)
@@ -60,6 +62,10 @@ class Outages:
         """What went wrong last, while the outage lasts."""
         known = self._current.get(what)
         return known.error if known else None
+
+    def last(self, what: str) -> dict[str, str] | None:
+        """The last error of `what` and when it was, also when the outage is over."""
+        return self._last.get(what)
 
     def report_all(self) -> list[dict[str, Any]]:
         """For `execd status`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from execution_engine.clock import SystemClock
+import psutil
+
+from execution_engine.clock import SystemClock, from_timestamp
 from execution_engine.config import Config, load
 from execution_engine.engine import state
 from execution_engine.engine.channel import Channel, Message
@@ -136,7 +139,8 @@ def reload(config: Config) -> None:
 def status(config: Config) -> dict[str, Any]:
     """What the engine tells of itself.  Raises NotRunning."""
     pid = _running(config)
-    return {**state.read(config.run_dir, state.STATE), "pid": pid}
+    started = from_timestamp(psutil.Process(pid).create_time())
+    return {**state.read(config.run_dir, state.STATE), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
 
 
 def _running(config: Config) -> int:

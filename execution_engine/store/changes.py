@@ -13,7 +13,7 @@ from execution_engine import events
 from execution_engine.errors import InvalidJob, NoSuchJob
 from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status, may_follow
-from execution_engine.store.job_store import BrokenJob, Change, Document
+from execution_engine.store.job_store import CLAIMS, BrokenJob, Change, Document
 
 FIRST, LATEST = 10, 40
 """Entries of the history that are kept: so many of the first, so many of the latest."""
@@ -85,6 +85,9 @@ def not_before(documents: Iterable[Document], since: datetime | None) -> list[Do
 
 # --- which jobs a claim takes
 
+BEGUN = frozenset(job_status for statuses in CLAIMS.values() for job_status, claimed in statuses.items() if job_status is claimed)
+"""The statuses of jobs whose actor died."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -96,11 +99,13 @@ class Candidate:
     """seconds or milliseconds, or an order of insertion: whatever grows"""
     crashes: int
     cores: int = 1
+    begun: bool = False
+    """an actor died with it: it may be with its system already, so it comes before all new ones"""
 
 
 def choose(candidates: Iterable[Candidate], limit: int, cores: int | None) -> list[Candidate]:
-    """The candidates that one claim takes, in order: by priority, then age; one with a crash behind it only alone."""
-    ordered = sorted(candidates, key=lambda candidate: (-candidate.priority, candidate.created))
+    """The candidates that one claim takes, in order: by priority, then age, those that were begun first; one with a crash behind it only alone."""
+    ordered = sorted(candidates, key=lambda candidate: (not candidate.begun, -candidate.priority, candidate.created))
     if ordered and ordered[0].crashes:
         ordered = ordered[:1]
     chosen: list[Candidate] = []

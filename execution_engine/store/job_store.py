@@ -227,5 +227,9 @@ class JobStore(ABC):
         """How many jobs have each status."""
 
     @abstractmethod
+    def waiting(self) -> dict[str, int]:
+        """How many jobs of each lane wait for their submission."""
+
+    @abstractmethod
     def ping(self) -> str:
         """Asks the database for a sign of life; returns what it is (name and version), for `check` and `status`."""

@@ -144,6 +144,7 @@ def _candidate(document: Document) -> changes.Candidate:
         created=(changes.created(document) or _FAR_FUTURE).timestamp(),
         crashes=changes.crashes_of(document),
         cores=changes.cores_of(document),
+        begun=document.get("status") in changes.BEGUN,
     )
 
 

@@ -233,6 +233,13 @@ class SqliteJobStore(JobStore):
             found = connection.execute("SELECT status, count(*) FROM jobs WHERE status IS NOT NULL GROUP BY status").fetchall()
         return dict(found)
 
+    def waiting(self) -> dict[str, int]:
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT lane, count(*) FROM jobs WHERE status = ? AND lane IS NOT NULL GROUP BY lane", (Status.TO_BE_SUBMITTED,)
+            ).fetchall()
+        return dict(found)
+
     def ping(self) -> str:
         with self._reading() as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -307,6 +314,7 @@ class SqliteJobStore(JobStore):
                 created=row.seq if by_insertion else row.created,
                 crashes=row.crashes,
                 cores=1 if cores is None else changes.cores_of(row.app),
+                begun=row.status in changes.BEGUN,
             )
             for row in rows
         ]
