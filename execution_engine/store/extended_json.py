@@ -16,14 +16,15 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from execution_engine.errors import StoreError
 
-CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    tzinfo=UTC,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    unicode_decode_error_handler="replace",
-)
+READING: dict[str, Any] = {
+    "tz_aware": True,
+    "tzinfo": UTC,
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    "unicode_decode_error_handler": "replace",
+}
 """How BSON becomes Python: dates aware; what Python cannot hold (the year 20000) leaves a document readable."""
 
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(**READING)
 _OPTIONS = json_util.JSONOptions(
     json_mode=json_util.JSONMode.LEGACY,
     strict_number_long=True,
@@ -37,7 +38,7 @@ _OPTIONS = json_util.JSONOptions(
 def as_bson_holds_it(document: dict[str, Any]) -> dict[str, Any]:
     """The document as a MongoDB would give it back.  Raises StoreError when it holds what BSON cannot."""
     try:
-        return bson.decode(bson.encode(document), CODEC)
+        return bson.decode(bson.encode(document), _CODEC)
     except (bson.errors.BSONError, OverflowError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"a job document cannot be stored: {error}") from None
 

@@ -20,7 +20,7 @@ from execution_engine.errors import StoreError
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store import changes, mongo_errors, mongo_queries
-from execution_engine.store.extended_json import CODEC, id_text
+from execution_engine.store.extended_json import READING, id_text
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Document, Filter, JobStore, Query
 from execution_engine.store.mongo_claims import Claims
 from execution_engine.store.mongo_updates import Updates
@@ -62,7 +62,7 @@ class MongoJobStore(JobStore):
         )
         with self._talking():
             try:
-                client = self._connect(self._database.url, appname="execd", **timeouts)
+                client = self._connect(self._database.url, appname="execd", **READING, **timeouts)
             except ValueError as error:
                 raise StoreError(f"database.url {self._url} cannot be used: {error}") from None
             try:
@@ -76,7 +76,7 @@ class MongoJobStore(JobStore):
         build = client.server_info()
         concern = WriteConcern("majority", j=True, wtimeout=max(1, int(self._database.timeout * 1000)))
         jobs: Collection[Document] = client[self._database.name].get_collection(
-            _JOBS, codec_options=CODEC, write_concern=concern, read_preference=ReadPreference.PRIMARY
+            _JOBS, write_concern=concern, read_preference=ReadPreference.PRIMARY
         )
         _index(jobs)
         self._jobs = jobs

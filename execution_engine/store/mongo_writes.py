@@ -88,7 +88,7 @@ class TurnTakingWriter(AtomicWriter):
 
     def __init__(self, jobs: Collection[Document], clock: Clock) -> None:
         super().__init__(jobs)
-        self._turns = jobs.database.get_collection(f"{jobs.name}.turns", codec_options=jobs.codec_options)
+        self._turns = jobs.database.get_collection(f"{jobs.name}.turns")
         self._clock = clock
         self._number = 0
         self._ends = 0.0

@@ -17,6 +17,7 @@ from tests.support.jobs import BUILDING, REQUEST, a_job, apply, claim, claim_job
 from tests.support.store_fixtures import MakeStore
 
 S = Status
+NOT_ON_MONGOMOCK = pytest.mark.mongodb
 
 EVERYWHERE: list[Any] = [
     "ünïcode\n\0'\"$(x)",
@@ -59,6 +60,7 @@ def test_every_type_of_value_comes_back_as_it_was_stored(store: JobStore, value:
     assert document(store, claimed.id)["mine"] == value
 
 
+@NOT_ON_MONGOMOCK
 @pytest.mark.parametrize("value", [{1, 2}, object(), 1 << 70, {1: "x"}, {"a\0b": 1}], ids=repr)
 def test_what_no_document_can_hold_is_refused_and_nothing_is_stored(store: JobStore, value: Any) -> None:
     with pytest.raises(StoreError):
@@ -69,6 +71,7 @@ def test_what_no_document_can_hold_is_refused_and_nothing_is_stored(store: JobSt
 @pytest.mark.parametrize(
     "job_id", ["text", "with \"quotes\" and 'ünïcode'", 7, 1 << 40, 1.5, ObjectId(), Binary(b"x" * 16, 4)], ids=repr
 )
+@NOT_ON_MONGOMOCK
 def test_any_value_can_be_an_id(store: JobStore, job_id: Any) -> None:
     assert store.insert([a_job(_id=job_id)]) == [job_id]
     assert claim_job(store).id == job_id
@@ -127,6 +130,7 @@ HOPELESS: list[dict[str, Any]] = [
 ]
 
 
+@NOT_ON_MONGOMOCK
 @pytest.mark.parametrize("junk", HOSTILE, ids=repr)
 def test_junk_in_fields_that_the_engine_sets_anyway_does_no_harm(store: JobStore, junk: dict[str, Any]) -> None:
     store.insert([a_job(name="junk", **junk), a_job(name="good")])
@@ -138,6 +142,7 @@ def test_junk_in_fields_that_the_engine_sets_anyway_does_no_harm(store: JobStore
     assert store.count() == {"error": 2}
 
 
+@NOT_ON_MONGOMOCK
 @pytest.mark.parametrize("junk", HOPELESS, ids=repr)
 def test_a_hostile_document_ends_in_error_and_the_others_go_on(store: JobStore, junk: dict[str, Any]) -> None:
     bad, good = store.insert([a_job(name="bad", **junk), a_job(name="good")])
@@ -151,6 +156,7 @@ def test_a_hostile_document_ends_in_error_and_the_others_go_on(store: JobStore, 
     assert not claim(store, owner="boot/2")
 
 
+@NOT_ON_MONGOMOCK
 def test_a_change_that_the_document_cannot_take_ends_it_in_error(store: JobStore) -> None:
     bad, good = submitted(store), submitted(store)
     assert apply(store, bad, S.RUNNING, fields={"exit": None})
@@ -179,6 +185,7 @@ def test_unknown_fields_of_the_app_are_kept_as_they_are(store: JobStore) -> None
 # --- asking
 
 
+@NOT_ON_MONGOMOCK
 def test_an_id_is_found_by_an_unambiguous_beginning(store: JobStore) -> None:
     one = ObjectId("65f000000000000000000001")
     store.insert([a_job(_id=job_id) for job_id in ("alpha-1", "alpha-2", "alpha-22", "beta", one, 17)])

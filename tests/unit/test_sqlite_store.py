@@ -7,6 +7,7 @@ import re
 import resource
 import sqlite3
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,19 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere: run the tests as another user")
-def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Root may write anywhere: for the length of a test, this process may not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, ordinary_user: None) -> None:
+    if os.getuid() != 0:
+        tmp_path.chmod(0o500)
     with pytest.raises(StoreUnavailable, match="must be allowed"):
         opened(tmp_path / "x.db")
 
