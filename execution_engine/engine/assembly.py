@@ -37,6 +37,10 @@ class SystemPlan:
         """A new object of the system's class, not booted."""
         return self.cls(self.context, self.options)
 
+    def environment(self) -> dict[str, str]:
+        """What a process that uses the system must be started with."""
+        return self.cls.environment(self.options)
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

@@ -38,10 +38,11 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 class ForkServer:
     """The monitor's handle on a fork server process."""
 
-    def __init__(self, config: Config, engine: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: Config, engine: str, environment: Mapping[str, str]) -> None:
+        """`environment` is put over the monitor's own."""
         self._config = config
         self._engine = engine
-        self._environment = {} if environment is None else dict(environment)
+        self._environment = environment
         self.pid = 0
         self.channel: Channel
 
@@ -130,6 +131,7 @@ def _warm_up(channel: Channel) -> tuple[Site, str]:
             "lane": lane(plan, host),
             "slots": plan.make().slots(),
             "longest_interval": plan.cls.longest_interval,
+            "environment": plan.environment(),
         }
         for plan in site.systems.values()
     ]

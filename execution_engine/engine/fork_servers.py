@@ -1,8 +1,11 @@
-"""The fork servers of a monitor: the one from which actors are forked now, and old ones whose last actors still work."""
+"""The fork servers of a monitor: those from which actors are forked now, and old ones whose last actors still work."""
 
 from __future__ import annotations
 
 import selectors
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from execution_engine.config import Config
 from execution_engine.engine.channel import Channel, Message
@@ -10,6 +13,23 @@ from execution_engine.engine.fork_server import ForkServer
 from execution_engine.errors import ConfigError
 
 _WARM_UP_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The fork servers of one configuration: one for each environment that its systems need, and a plain one for all else."""
+
+    plain: ForkServer
+    of_system: Mapping[str, ForkServer]
+    systems: tuple[dict[str, Any], ...]
+    """what the plain one said of the systems that it has loaded"""
+
+    def of(self, system: str | None) -> ForkServer:
+        """From which server an actor that works with this system is forked."""
+        return self.plain if system is None else self.of_system[system]
+
+    def __contains__(self, server: ForkServer) -> bool:
+        return server is self.plain or server in self.of_system.values()
 
 
 class ForkServers:
@@ -20,12 +40,31 @@ class ForkServers:
         self._selector = selector
         self._servers: list[ForkServer] = []
 
-    def warm_up(self, config: Config) -> tuple[ForkServer, Message]:
-        """A new server that has loaded the configuration's plug-ins, and what it says of the systems.
+    def __iter__(self) -> Iterator[ForkServer]:
+        return iter(list(self._servers))
+
+    def warm_up(self, config: Config) -> Crew:
+        """New servers that have loaded the configuration's plug-ins.
 
         Raises ConfigError with all that is wrong; the servers that there are stay as they are.
         """
-        server = ForkServer(config, self._engine)
+        before = set(self._servers)
+        try:
+            plain, ready = self._warm_up(config, {})
+            servers: dict[frozenset[tuple[str, str]], ForkServer] = {frozenset(): plain}
+            for system in ready["systems"]:
+                key = frozenset(system["environment"].items())
+                if key not in servers:
+                    servers[key], _ = self._warm_up(config, system["environment"])
+        except ConfigError:
+            for server in set(self._servers) - before:
+                self.dismiss(server)
+            raise
+        of_system = {system["name"]: servers[frozenset(system["environment"].items())] for system in ready["systems"]}
+        return Crew(plain, of_system, tuple(ready["systems"]))
+
+    def _warm_up(self, config: Config, environment: Mapping[str, str]) -> tuple[ForkServer, Message]:
+        server = ForkServer(config, self._engine, environment)
         server.start()
         message = self._first_message(server)
         if "ready" not in message:
@@ -58,5 +97,5 @@ class ForkServers:
 
     def close(self) -> None:
         """Ends all of them."""
-        for server in list(self._servers):
+        for server in self:
             self.dismiss(server)

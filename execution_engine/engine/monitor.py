@@ -18,7 +18,7 @@ from execution_engine.engine import state
 from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import ForkServer
-from execution_engine.engine.fork_servers import ForkServers
+from execution_engine.engine.fork_servers import Crew, ForkServers
 from execution_engine.engine.outages import Outages
 from execution_engine.engine.releases import Releases
 from execution_engine.engine.roster import Post, Roster, Worker
@@ -37,16 +37,17 @@ _STOP_TIMEOUT = 30.0
 class Monitor:
     """One monitor process.  `master` is its channel to the master, which it tells `ready`, `beat`, `reloaded` and `refused`."""
 
-    def __init__(self, config: Config, master: Channel, clock: Clock) -> None:
+    def __init__(self, config: Config, master: Channel, clock: Clock, restarts: int = 0) -> None:
         self._config = config
         self._master = master
         self._clock = clock
         self._engine = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._restarts = restarts
         self._stop_by: float | None = None
         self._last_beat = 0.0
 
     def boot(self) -> None:
-        """Opens the database, warms the fork server up, takes over what the last engine on this run directory left.
+        """Opens the database, warms the fork servers up, takes over what the last engine on this run directory left.
 
         Raises ConfigError or StoreError when the engine cannot start.
         """
@@ -63,9 +64,9 @@ class Monitor:
         self._pace = Pace(clock, settings.poll_interval)
         self._watch = SystemsWatch(clock, settings.status_interval)
         self._releases = Releases(self._store, clock)
-        self._bulletin = Bulletin(config.run_dir, self._engine, clock)
+        self._bulletin = Bulletin(config.run_dir, self._engine, self._restarts, clock)
         self._servers = ForkServers(self._engine, self._selector)
-        self._employ(*self._servers.warm_up(config))
+        self._employ(self._servers.warm_up(config))
         self._take_over()
         self._publish()
         self._master.send({"ready": self._engine})
@@ -78,13 +79,13 @@ class Monitor:
         state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine})
         events.emit("monitor.started", engine=self._engine, previous=previous)
 
-    def _employ(self, server: ForkServer, ready: Message) -> None:
-        """From now on actors are forked from this server, for the systems that it has loaded."""
-        self._roster.employ(server)
-        self._watch.set_systems(ready["systems"])
+    def _employ(self, crew: Crew) -> None:
+        """From now on actors are forked from these servers, for the systems that they have loaded."""
+        self._roster.employ(crew)
+        self._watch.set_systems(crew.systems)
         actors = self._config.engine.actors
         posts = {Post("building"): actors.building, Post("notification"): actors.notification, Post("request"): 1}
-        for system in ready["systems"]:
+        for system in crew.systems:
             name = system["name"]
             posts[Post("submit", name)] = 1 if system["slots"] is not None else actors.submit
             posts[Post("status", name)] = posts[Post("request", name)] = 1
@@ -96,6 +97,7 @@ class Monitor:
         """Works until the master says stop, or is gone."""
         while not self._finished():
             self._wait()
+            self._dismiss_old_servers()
             self._roster.sweep()
             if self._stop_by is None and not self._outages.waits(_DATABASE):
                 self._release_the_dead()
@@ -150,8 +152,14 @@ class Monitor:
             events.emit("fork_server.died", server_pid=server.pid, code=server.ended())
             self._roster.server_died(server)
             self._servers.dismiss(server)
-            if server is self._roster.server and self._stop_by is None:
-                self._employ(*self._servers.warm_up(self._config))
+            if server in self._roster.crew and self._stop_by is None:
+                self._employ(self._servers.warm_up(self._config))
+
+    def _dismiss_old_servers(self) -> None:
+        """Those that were replaced, as soon as their last actor has ended."""
+        for server in self._servers:
+            if server not in self._roster.crew and not self._roster.employs(server):
+                self._servers.dismiss(server)
 
     # --- what the actors say
 
@@ -192,8 +200,6 @@ class Monitor:
         """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach."""
         if code != 0 or how is not None:
             self._releases.add(f"{self._engine}/{worker.name}", how)
-        if worker.server is not self._roster.server and not self._roster.employs(worker.server):
-            self._servers.dismiss(worker.server)
 
     def _release_the_dead(self) -> None:
         if not self._releases:
@@ -263,13 +269,13 @@ class Monitor:
         try:
             config = load(path)
             _refuse_what_needs_a_restart(self._config, config)
-            server, ready = self._servers.warm_up(config)
+            crew = self._servers.warm_up(config)
         except ConfigError as error:
             self._master.send({"refused": error.problems})
             self._bulletin.reloaded(error.problems)
         else:
             self._config = config
-            self._employ(server, ready)
+            self._employ(crew)
             self._master.send({"reloaded": str(path)})
             self._bulletin.reloaded([])
         self._publish()
@@ -299,7 +305,7 @@ class Monitor:
         systems = self._watch.describe()
         for name, facts in systems.items():
             error = self._outages.error(f"system {name}")
-            facts.update(ok=error is None, message=error or "")
+            facts.update(ok=error is None, message=error or "", last_error=self._outages.last(f"system {name}"))
         self._bulletin.publish(actors=self._roster.describe(), systems=systems, outages=self._outages.report_all())
 
 

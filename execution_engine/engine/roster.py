@@ -12,6 +12,7 @@ from execution_engine import events
 from execution_engine.clock import Clock
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import ForkServer
+from execution_engine.engine.fork_servers import Crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,13 @@ class Roster:
         self._staff: dict[Post, _Staff] = {}
         self._unborn: dict[int, Worker] = {}
         self._number = 0
-        self.server: ForkServer
+        self.crew: Crew
 
-    def employ(self, server: ForkServer) -> None:
-        """From now on actors are forked from this server; those of another finish their batch and end."""
-        self.server = server
+    def employ(self, crew: Crew) -> None:
+        """From now on actors are forked from these servers; those of others finish their batch and end."""
+        self.crew = crew
         for worker in self.workers():
-            if worker.server is not server:
+            if worker.server not in crew:
                 worker.channel.send({"stop": True})
 
     def employs(self, server: ForkServer) -> bool:
@@ -88,6 +89,7 @@ class Roster:
     def open_posts(self, posts: dict[Post, int]) -> None:
         """The posts that there are from now on, and how many actors each may have at a time."""
         for post in set(self._staff) - set(posts):
+            self._staff[post].limit = 0
             if not self._staff[post].workers:
                 del self._staff[post]
         for post, limit in posts.items():
@@ -103,7 +105,7 @@ class Roster:
         staff = self._staff.get(post)
         if staff is None:
             return
-        idle = next((worker for worker in staff.workers if worker.idle and worker.server is self.server), None)
+        idle = next((worker for worker in staff.workers if worker.idle and worker.server in self.crew), None)
         if idle is not None:
             idle.idle, idle.poked, idle.last_beat = False, True, self._clock.monotonic()
             idle.channel.send({"go": True})
@@ -117,7 +119,8 @@ class Roster:
         now = self._clock.monotonic()
         name = f"{post.kind}-{self._number}"
         spec = {"kind": post.kind, "system": post.system, "name": name, "careful": staff.careful}
-        worker = Worker(post, name, self.server.fork(self._number, spec), self.server, now, now, careful=staff.careful)
+        server = self.crew.of(post.system)
+        worker = Worker(post, name, server.fork(self._number, spec), server, now, now, careful=staff.careful)
         staff.wanted = False
         staff.workers.append(worker)
         self._unborn[self._number] = worker
@@ -176,7 +179,7 @@ class Roster:
         for worker in self.workers():
             if worker.server is server:
                 self._bury(worker, "died with its fork server", -signal.SIGKILL)
-        self._unborn.clear()
+        self._unborn = {number: worker for number, worker in self._unborn.items() if worker.server is not server}
 
     def _bury(self, worker: Worker, how: str | None, code: int) -> None:
         staff = self._staff[worker.post]

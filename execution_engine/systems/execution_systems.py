@@ -121,6 +121,15 @@ class ExecutionSystem(ABC):
         self.context = context
         self.options = options
 
+    @classmethod
+    def environment(cls, options: Any) -> dict[str, str]:
+        """What must be in the environment of a process before it starts, so that this system can be used in it.
+
+        For a C library that reads its settings when it is loaded.  Only processes that work with the system get it.
+        """
+        del options
+        return {}
+
     # --- life in the actor process
 
     def boot(self) -> None:
