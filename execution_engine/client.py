@@ -23,13 +23,12 @@ from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, Database
 from execution_engine.errors import ConfigError, InvalidJob, NoSuchJob, StoreUnavailable
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, Status
+from execution_engine.jobs.status import FINAL, REQUESTS, Status
 from execution_engine.store import open_store
 from execution_engine.store.job_store import Document, Filter
 
 __all__ = ["REQUESTS", "Client", "Filter", "Status"]
 
-REQUESTS = ("kill", "hold", "release", "suspend", "resume")
 """What may be asked of the engine for a job."""
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.02, 0.5

@@ -49,6 +49,8 @@ def emit(event: str, /, **facts: Any) -> None:
 class SocketSink:
     """Sends each event as one JSON datagram to the master's log socket; never blocks for long, never raises.
 
+    A master that stands still costs one wait; after that nothing waits until it reads again.
+
     An event that could not be sent is counted, and the count is sent with the next one that can.
     """
 
@@ -66,7 +68,12 @@ class SocketSink:
             self.close()
             self._lost += 1
         else:
-            self._lost = 0
+            self._recovered()
+
+    def _recovered(self) -> None:
+        if self._lost and self._socket is not None:
+            self._socket.settimeout(_SEND_TIMEOUT)
+        self._lost = 0
 
     def close(self) -> None:
         """Ends the connection; the next event makes a new one."""
@@ -77,7 +84,7 @@ class SocketSink:
     def _connected(self) -> socket.socket:
         if self._socket is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            connection.settimeout(_SEND_TIMEOUT)
+            connection.settimeout(0 if self._lost else _SEND_TIMEOUT)
             connection.connect(self._path)
             self._socket = connection
         return self._socket

@@ -21,7 +21,10 @@ EXIT_BOOT_FAILED = 78
 
 
 def main(path: str, fd: str, master: str, restarts: str) -> int:
-    """Runs one monitor to its end; returns the exit code."""
+    """Runs one monitor to its end; returns the exit code.
+
+    What it needs and cannot have (plug-ins that load, above all) is told to the master, at the start and later.
+    """
     die_with_parent(int(master))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the master hears them and says what to do
@@ -32,11 +35,11 @@ def main(path: str, fd: str, master: str, restarts: str) -> int:
         events.send_to(events.SocketSink(config.run_dir / "log"), process="monitor")
         monitor = Monitor(config, channel, SystemClock(), restarts=int(restarts))
         monitor.boot()
+        monitor.run()
     except ExecdError as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         channel.send({"failed": problems, "configuration": isinstance(error, ConfigError)})
         return EXIT_BOOT_FAILED
-    monitor.run()
     monitor.close()
     return 0
 

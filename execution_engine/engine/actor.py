@@ -22,6 +22,7 @@ from execution_engine.errors import ExecutionSystemError, StoreUnavailable
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, JobStore, Query, Work
+from execution_engine.systems.execution_systems import ExecutionSystem
 
 EXIT_OUTAGE = 75
 """EX_TEMPFAIL: what the actor needs is out of reach; none of its jobs is to blame."""
@@ -159,6 +160,12 @@ class Actor:
             elif change.status != change.job.status:
                 announce(change)
         return lost
+
+    def report_unless_healthy(self, system: ExecutionSystem | None, error: Exception) -> None:
+        """One job met a fault that may pass.  It is no outage of the system if that can be asked, and says that it is well."""
+        can_tell = system is not None and type(system).probe is not ExecutionSystem.probe
+        if system is None or not can_tell or not system.probe().ok:
+            self.tell(outage="system", error=str(error))
 
     def due_in(self, seconds: float) -> datetime:
         """The date so many seconds from now."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from execution_engine.config import Config
-from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.channel import Message
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.errors import ConfigError
 
-_WARM_UP_TIMEOUT = 60.0
+_WARM_UP_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class ForkServers:
         self._engine = engine
         self._selector = selector
         self._servers: list[ForkServer] = []
+
+    def __contains__(self, server: ForkServer) -> bool:
+        return server in self._servers
 
     def __iter__(self) -> Iterator[ForkServer]:
         return iter(list(self._servers))
@@ -71,7 +74,7 @@ class ForkServers:
             server.stop()
             raise ConfigError(message["failed"])
         self._servers.append(server)
-        self._selector.register(server.channel, selectors.EVENT_READ)
+        self._selector.register(server.channel, selectors.EVENT_READ, server)
         return server, message["ready"]
 
     def _first_message(self, server: ForkServer) -> Message:
@@ -83,10 +86,6 @@ class ForkServers:
                 return server.channel.receive() or {"failed": ["the fork server said nothing"]}
             except EOFError:
                 return {"failed": ["the fork server died while it loaded the plug-ins; its traceback is on the engine's stderr"]}
-
-    def of(self, channel: Channel) -> ForkServer | None:
-        """The server whose channel this is."""
-        return next((server for server in self._servers if server.channel is channel), None)
 
     def dismiss(self, server: ForkServer) -> None:
         """Ends a server (its actors, if it has any, die with it)."""

@@ -25,7 +25,7 @@ from execution_engine.engine.roster import Post, Roster, Worker
 from execution_engine.engine.schedule import Pace
 from execution_engine.engine.systems_watch import SystemsWatch
 from execution_engine.engine.wake import WakeSocket
-from execution_engine.errors import ConfigError, StoreUnavailable
+from execution_engine.errors import ConfigError, StoreError
 from execution_engine.store import open_store
 from execution_engine.store.job_store import Query, Work
 
@@ -51,7 +51,7 @@ class Monitor:
 
         Raises ConfigError or StoreError when the engine cannot start.
         """
-        config, clock, settings = self._config, self._clock, self._config.engine
+        config, clock = self._config, self._clock
         self._store = open_store(config.database, clock)
         self._store.boot()
         self._selector = selectors.DefaultSelector()
@@ -59,10 +59,10 @@ class Monitor:
         self._wake.open()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(self._master, selectors.EVENT_READ)
-        self._outages = Outages(clock, settings.retry_delay.min, settings.retry_delay.max)
-        self._roster = Roster(clock, settings.actor_deadline, self._on_message, self._on_death)
-        self._pace = Pace(clock, settings.poll_interval)
-        self._watch = SystemsWatch(clock, settings.status_interval)
+        self._outages = Outages(clock)
+        self._roster = Roster(clock, self._selector, self._on_message, self._on_death)
+        self._pace = Pace(clock, config.engine.poll_interval)
+        self._watch = SystemsWatch(clock)
         self._releases = Releases(self._store, clock)
         self._bulletin = Bulletin(config.run_dir, self._engine, self._restarts, clock)
         self._servers = ForkServers(self._engine, self._selector)
@@ -81,9 +81,13 @@ class Monitor:
 
     def _employ(self, crew: Crew) -> None:
         """From now on actors are forked from these servers, for the systems that they have loaded."""
+        settings = self._config.engine
+        self._outages.delays = settings.retry_delay
+        self._pace.interval = settings.poll_interval
+        self._roster.deadline = settings.actor_deadline
         self._roster.employ(crew)
-        self._watch.set_systems(crew.systems)
-        actors = self._config.engine.actors
+        self._watch.set_systems(crew.systems, settings.status_interval)
+        actors = settings.actors
         posts = {Post("building"): actors.building, Post("notification"): actors.notification, Post("request"): 1}
         for system in crew.systems:
             name = system["name"]
@@ -114,17 +118,15 @@ class Monitor:
         self._selector.close()
 
     def _wait(self) -> None:
-        registered = self._selector.get_map()
-        for worker in self._roster.workers():
-            if worker.channel.fileno() not in registered:
-                self._selector.register(worker.channel, selectors.EVENT_READ)
         for key, _mask in self._selector.select(self._timeout()):
             if key.fileobj is self._wake:
                 self._news(self._wake.receive())
             elif key.fileobj is self._master:
                 self._hear_master()
-            elif isinstance(key.fileobj, Channel):
-                self._hear(key.fileobj)
+            elif isinstance(key.data, Worker):
+                self._roster.hear(key.data)
+            elif isinstance(key.data, ForkServer):
+                self._hear_server(key.data)
 
     def _timeout(self) -> float:
         if self._stop_by is not None or self._outages.waits(_DATABASE):
@@ -137,15 +139,9 @@ class Monitor:
         if not systems:
             self._pace.at_once()
 
-    def _hear(self, channel: Channel) -> None:
-        if (server := self._servers.of(channel)) is not None:
-            self._hear_server(server)
-            return
-        worker = next((each for each in self._roster.workers() if each.channel is channel), None)
-        if worker is None or not self._roster.hear(worker):
-            self._selector.unregister(channel)  # the fork server tells how it ended
-
     def _hear_server(self, server: ForkServer) -> None:
+        if server not in self._servers:
+            return
         try:
             self._roster.hear_server(server)
         except EOFError:
@@ -200,13 +196,15 @@ class Monitor:
         """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach."""
         if code != 0 or how is not None:
             self._releases.add(f"{self._engine}/{worker.name}", how)
+            if worker.post.system is not None:
+                self._watch.at_once(worker.post.system)  # what it did last it could not tell
 
     def _release_the_dead(self) -> None:
         if not self._releases:
             return
         try:
             self._releases.carry_out()
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._outages.report(_DATABASE, str(error))
         self._pace.at_once()
 
@@ -217,7 +215,7 @@ class Monitor:
             return
         try:
             due = self._store.due(self._queries(), self._clock.now())
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._outages.report(_DATABASE, str(error))
             return
         self._outages.over(_DATABASE)

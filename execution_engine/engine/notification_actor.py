@@ -38,11 +38,18 @@ class NotificationActor(Actor):
                 pending[self._pool.submit(self._notifier.deliver, claimed.job, self.clock.now())] = claimed.job
         while pending:
             self.beat()
+            if self._stopping:
+                self._put_back(pending)
             done, _ = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
             self.apply([self._delivered(pending.pop(future), future.result()) for future in done])
         if claims:
             self.tell(did={"told": len(claims)})
         return len(claims)
+
+    def _put_back(self, pending: dict[Future[Outcome], Job]) -> None:
+        """What has not been begun is left for the next actor."""
+        unbegun = [future for future in pending if future.cancel()]
+        self.apply([Change(job, job.status, due_at=self.clock.now()) for job in map(pending.pop, unbegun)])
 
     def _delivered(self, job: Job, outcome: Outcome) -> Change:
         for target, delivery in outcome.notified.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from execution_engine import events
 from execution_engine.clock import Clock
+from execution_engine.config import PollInterval
 
 
 @dataclass(slots=True)
@@ -25,9 +26,10 @@ class Outage:
 class Outages:
     """Keeps account of what is out of reach, and tells of the beginning and the end."""
 
-    def __init__(self, clock: Clock, first_delay: float, longest_delay: float) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first, self._longest = first_delay, longest_delay
+        self.delays = PollInterval(min=1.0, max=60.0)
+        """before what does not answer is tried again: the first, and the longest"""
         self._current: dict[str, Outage] = {}
         self._last: dict[str, dict[str, str]] = {}
 
@@ -37,13 +39,13 @@ class Outages:
         self._last[what] = {"error": error, "at": self._clock.now().isoformat()}
         known = self._current.get(what)
         if known is None:
-            self._current[what] = Outage(self._clock.now(), error, self._first, now + self._first)
+            self._current[what] = Outage(self._clock.now(), error, self.delays.min, now + self.delays.min)
             events.emit("outage.begun", what=what, error=error)
             return
         known.count += 1
         known.error = error
         if now >= known.again_at:
-            known.delay = min(known.delay * 2, self._longest)
+            known.delay = min(known.delay * 2, self.delays.max)
             known.again_at = now + known.delay
         events.emit("outage", what=what, error=error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from execution_engine import events
 from execution_engine.engine.actor import Actor, Workplace
@@ -11,14 +12,10 @@ from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, NotSupported
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, REQUESTS, Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import BrokenJob, Change, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
-
-_WAITING = frozenset({Status.TO_BE_BUILT, Status.TO_BE_SUBMITTED})
-_IN_HANDS = frozenset({Status.BUILDING, Status.SUBMITTING})
-_QUEUED = frozenset({Status.SUBMITTED, Status.PENDING})
 
 
 class RequestActor(Actor):
@@ -64,27 +61,33 @@ class RequestActor(Actor):
 
     def _answer(self, job: Job | BrokenJob) -> Change:
         if isinstance(job, BrokenJob):
-            return self._vetting.broken(job, self.clock.now())
+            return self._answer_broken(job)
         what = job.request
         why = self._refusal(job, what)
         if why is not None:
             return self._refuse(job, why)
-        if job.status in _IN_HANDS:  # its actor died: the next one sees the request when it takes the job up
-            return Change(job, job.status, due_at=self.clock.now())
         if job.status in ON_SYSTEM and job.execution.job_no is not None:
             return self._ask_system(job, what)
         return self._before_submission(job, what)
+
+    def _answer_broken(self, job: BrokenJob) -> Change:
+        """A document that is no job can only end; but one that has ended, or that a system has, is left as it is."""
+        asked = str(job.document.get("request"))
+        if job.status in FINAL or job.status in ON_SYSTEM:
+            events.emit("job.request", job=str(job.id), what=asked, refused="; ".join(job.problems))
+            return Change(job, job.status, answered=asked)
+        return replace(self._vetting.broken(job, self.clock.now()), answered=asked)
 
     def _refusal(self, job: Job, what: str) -> str | None:
         """Why the request makes no sense for the job as it is; None when it does."""
         status, on_system = job.status, job.execution.job_no is not None
         if job.lease.crashes >= self.settings.crashes:
             return f"carrying it out failed {job.lease.crashes} times: {job.lease.crash}"
-        if what not in _SENSE:
-            return f"there is no request {what!r}; there are {', '.join(_SENSE)}"
+        if what not in REQUESTS:
+            return f"there is no request {what!r}; there are {', '.join(REQUESTS)}"
         if status in FINAL:
             return f"the job has ended already ({status})"
-        if status in _SENSE[what] and not (status is Status.HOLD and what == "resume"):
+        if status in REQUESTS[what]:
             return None
         hint = {
             ("hold", Status.RUNNING): "it runs already; `suspend` stops it where it is",
@@ -110,7 +113,7 @@ class RequestActor(Actor):
         except ExecutionSystemError as error:
             if not error.transient:
                 return self._refuse(job, str(error))
-            self.tell(outage="system", error=str(error))
+            self.report_unless_healthy(self._system, error)
             return Change(job, job.status)
         self.tell(works="system")
         return self._taken_up(job, job.status, f"{what} sent to {job.execution.system}", sent=True)
@@ -126,13 +129,3 @@ class RequestActor(Actor):
         waits_to_be_told = job.status in FINAL and job.times.notified is None
         due_at = self.clock.now() if waits_to_be_told else None
         return Change(job, job.status, fields={"refused": refused}, answered=job.request, due_at=due_at)
-
-
-_SENSE: dict[str, frozenset[Status]] = {
-    "kill": _WAITING | _IN_HANDS | ON_SYSTEM,
-    "hold": _WAITING | _IN_HANDS | _QUEUED,
-    "release": frozenset({Status.HOLD}),
-    "suspend": frozenset({Status.RUNNING}),
-    "resume": frozenset({Status.SUSPENDED}),
-}
-"""In which statuses which request makes sense."""

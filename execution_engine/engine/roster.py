@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from execution_engine.clock import Clock
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.engine.fork_servers import Crew
+
+_FIRST_DELAY = 0.2
+_LONGEST_DELAY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Worker:
     poked: bool = False
     careful: bool = False
     hung: bool = False
+    blameless: bool = False
+    """it is ended for a reason that has nothing to do with its jobs"""
+    heard: bool = True
+    """its channel is watched: it has not closed its end yet"""
 
 
 @dataclass(slots=True)
@@ -51,24 +59,29 @@ class _Staff:
     careful: bool = False
     """the last actor died: the next one takes one job at a time, so that the job that kills it is known"""
     not_before: float = 0.0
+    delay: float = _FIRST_DELAY
+    """after a death, before the next one is started; doubles until one gets to the end of its work"""
     workers: list[Worker] = field(default_factory=list)
 
 
 class Roster:
     """Starts actors where they are wanted, up to a limit for each post.
 
-    `on_message(worker, message)` and `on_death(worker, how)` tell the monitor; `how` is None for an orderly end.
+    `on_message(worker, message)` and `on_death(worker, crash, code)` tell the monitor; `crash` says how the actor died if
+    its jobs
+    may be to blame.  The channels of living actors are in the selector, with the worker as data.
     """
 
     def __init__(
         self,
         clock: Clock,
-        deadline: float,
+        selector: selectors.BaseSelector,
         on_message: Callable[[Worker, Message], None],
         on_death: Callable[[Worker, str | None, int], None],
     ) -> None:
         self._clock = clock
-        self._deadline = deadline
+        self._selector = selector
+        self.deadline = 0.0
         self._on_message, self._on_death = on_message, on_death
         self._staff: dict[Post, _Staff] = {}
         self._unborn: dict[int, Worker] = {}
@@ -80,7 +93,7 @@ class Roster:
         self.crew = crew
         for worker in self.workers():
             if worker.server not in crew:
-                worker.channel.send({"stop": True})
+                self._tell(worker, {"stop": True})
 
     def employs(self, server: ForkServer) -> bool:
         """Whether an actor of this server lives."""
@@ -108,7 +121,7 @@ class Roster:
         idle = next((worker for worker in staff.workers if worker.idle and worker.server in self.crew), None)
         if idle is not None:
             idle.idle, idle.poked, idle.last_beat = False, True, self._clock.monotonic()
-            idle.channel.send({"go": True})
+            self._tell(idle, {"go": True})
         elif len(staff.workers) < staff.limit and self._clock.monotonic() >= staff.not_before:
             self._start(post, staff)
         else:
@@ -123,12 +136,15 @@ class Roster:
         worker = Worker(post, name, server.fork(self._number, spec), server, now, now, careful=staff.careful)
         staff.wanted = False
         staff.workers.append(worker)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
         self._unborn[self._number] = worker
 
     # --- what is heard
 
-    def hear(self, worker: Worker) -> bool:
-        """Reads what an actor sent; False when it has closed its end."""
+    def hear(self, worker: Worker) -> None:
+        """Reads what an actor sent.  How it ended is told by its fork server."""
+        if not worker.heard:
+            return
         try:
             while (message := worker.channel.receive()) is not None:
                 worker.last_beat = self._clock.monotonic()
@@ -137,12 +153,22 @@ class Roster:
                 else:
                     self._on_message(worker, message)
         except EOFError:
-            return False
-        return True
+            self._hang_up(worker)
+
+    def _hang_up(self, worker: Worker) -> None:
+        if worker.heard:
+            worker.heard = False
+            self._selector.unregister(worker.channel)
+            worker.channel.close()
+
+    def _tell(self, worker: Worker, message: Message) -> None:
+        if worker.heard:
+            worker.channel.send(message)
 
     def _rest(self, worker: Worker) -> None:
         staff = self._staff[worker.post]
         worker.idle, worker.poked = True, False
+        staff.delay = _FIRST_DELAY
         if worker.careful:
             staff.careful = False
         if staff.wanted:
@@ -166,7 +192,7 @@ class Roster:
     def _ended(self, worker: Worker, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         if worker.hung:
-            how: str | None = f"hung: no progress for {self._deadline:g} s"
+            how: str | None = f"hung: no progress for {self.deadline:g} s"
         elif code < 0:
             how = f"ended by signal {signal.Signals(-code).name}"
         else:
@@ -178,6 +204,7 @@ class Roster:
         """All actors of a fork server die with it."""
         for worker in self.workers():
             if worker.server is server:
+                worker.blameless = True
                 self._bury(worker, "died with its fork server", -signal.SIGKILL)
         self._unborn = {number: worker for number, worker in self._unborn.items() if worker.server is not server}
 
@@ -185,13 +212,14 @@ class Roster:
         staff = self._staff[worker.post]
         staff.workers.remove(worker)
         if how is not None:
-            staff.careful = True
-            staff.not_before = self._clock.monotonic() + 0.2
+            staff.careful = staff.careful or not worker.blameless
+            staff.not_before = self._clock.monotonic() + staff.delay
+            staff.delay = min(staff.delay * 2, _LONGEST_DELAY)
             events.emit("actor.hung" if worker.hung else "actor.crashed", actor=worker.name, post=str(worker.post), how=how)
         else:
             events.emit("actor.ended", actor=worker.name, post=str(worker.post), code=code)
-        self._on_death(worker, how, code)
-        worker.channel.close()
+        self._hang_up(worker)
+        self._on_death(worker, None if worker.blameless else how, code)
         if (worker.poked or staff.wanted) and code == 0:
             self.want(worker.post)
 
@@ -199,14 +227,19 @@ class Roster:
 
     def sweep(self) -> None:
         """Kills the actors that make no progress, and starts those that are wanted still."""
-        now = self._clock.monotonic()
         for worker in self.workers():
-            if not worker.idle and not worker.hung and worker.pid and now - worker.last_beat > self._deadline:
+            if self._is_late(worker):
+                self.hear(worker)  # this process may be the one that stood still
+            if self._is_late(worker):
                 worker.hung = True
                 worker.server.kill(worker.pid)
         for post, staff in self._staff.items():
             if staff.wanted and len(staff.workers) < staff.limit:
                 self.want(post)
+
+    def _is_late(self, worker: Worker) -> bool:
+        busy = bool(worker.pid) and not worker.idle and not worker.hung
+        return busy and self._clock.monotonic() - worker.last_beat > self.deadline
 
     def stop(self) -> None:
         """Asks all actors to finish their batch and end."""
@@ -214,11 +247,12 @@ class Roster:
             staff.wanted, staff.limit = False, 0
         for worker in self.workers():
             worker.poked = False
-            worker.channel.send({"stop": True})
+            self._tell(worker, {"stop": True})
 
     def kill(self) -> None:
-        """Kills those that are left."""
+        """Kills those that are left; their jobs are not to blame."""
         for worker in self.workers():
+            worker.blameless = True
             if worker.pid:
                 worker.server.kill(worker.pid)
 

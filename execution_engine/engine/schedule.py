@@ -13,7 +13,7 @@ class Pace:
 
     def __init__(self, clock: Clock, interval: PollInterval) -> None:
         self._clock = clock
-        self._interval = interval
+        self.interval = interval
         self._current = interval.min
         self._next = clock.monotonic()
 
@@ -27,7 +27,7 @@ class Pace:
 
     def looked(self, *, news: bool) -> None:
         """Somebody has looked just now."""
-        self._current = self._interval.min if news else min(self._current * _GROWTH, self._interval.max)
+        self._current = self.interval.min if news else min(self._current * _GROWTH, self.interval.max)
         self._next = self._clock.monotonic() + self._current
 
     def at_once(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import Change
+from execution_engine.systems.execution_systems import Account
 
 
 class StatusActor(LaneActor):
@@ -28,13 +30,13 @@ class StatusActor(LaneActor):
 
     def turn(self) -> int:
         now = self.clock.now()
-        jobs = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
-        jobs = [job for job in jobs if job.lease.until is None or job.lease.until <= now]
+        here = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
+        jobs = [job for job in here if job.lease.until is None or job.lease.until <= now]
         changes = self._one_by_one(jobs) if self.careful else self._look(jobs)
         over = [change for change in changes if change.status in FINAL]
         self.tell(
             did={
-                "active": len(jobs) - len(over),
+                "active": len(here) - len(over),
                 "changed": len(changes),
                 "ended": len(over),
                 "notify": sum(1 for change in over if change.due_at is not None),
@@ -93,6 +95,11 @@ class StatusActor(LaneActor):
         except ExecutionSystemError as error:
             self.tell(outage="system", error=str(error))
             return {}
+        except Exception as error:  # noqa: BLE001 - a fault of an administrator's class says nothing about any job
+            text = "".join(traceback.format_exception(error))
+            events.emit("system.error", system=self.name, job="", error=repr(error), traceback=text)
+            self.tell(outage="system", error=f"get_statuses raised {error!r}")
+            return {}
         self.tell(works="system")
         return statuses
 
@@ -103,7 +110,7 @@ class StatusActor(LaneActor):
         seen = Observed(
             record=record,
             status=status,
-            account=self.system.account(job, record) if gone else None,
+            account=self._account(job, record) if gone else None,
             started=gone and read_start_marker(Path(job.dir or "/nonexistent")) is not None,
         )
         verdict = judge(job, seen, self.clock.now(), self.settings.grace)
@@ -114,6 +121,14 @@ class StatusActor(LaneActor):
         fields = {**verdict.fields, "results": self._results(job)}
         told = self._notifier.targets_of(job.model_copy(update={"status": verdict.status}))
         return Change(job, verdict.status, why=verdict.why, fields=fields, due_at=self.clock.now() if told else None)
+
+    def _account(self, job: Job, record: ExitRecord | None) -> Account | None:
+        try:
+            return self.system.account(job, record)
+        except Exception as error:  # noqa: BLE001 - as in _statuses: the record still tells the end
+            text = "".join(traceback.format_exception(error))
+            events.emit("system.error", system=self.name, job=job.text_id, error=repr(error), traceback=text)
+            return None
 
     def _results(self, job: Job) -> list[dict[str, Any]]:
         if not job.outputs or job.dir is None:

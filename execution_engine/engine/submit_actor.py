@@ -33,11 +33,12 @@ class SubmitActor(LaneActor):
             self.tell(full=True)
             return 0
         claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
-        if not claims and free == slots is not None:
+        if not claims and slots is not None and free == slots:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         announce_claims(claims, self.owner)
-        good, changes = self._vetting.sort(claims, self.clock.now())
-        fresh, adopted = self._adopt(good)
+        adopted, others = self._adopt(claims)
+        good, changes = self._vetting.sort(others, self.clock.now())
+        fresh = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
         self.apply(changes + adopted)
         submitted = len(adopted)
         for job, outcome in self.system.run_many(fresh) if fresh else ():
@@ -58,19 +59,19 @@ class SubmitActor(LaneActor):
         jobs = self.store.on_system(self.lane)
         return sum(job.resources.cores for job in jobs if job.execution.job_no or (job.lease.until and job.lease.until > now))
 
-    def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Job], list[Change]]:
-        """Jobs whose submission was cut short: those that the system has after all, and the others."""
-        fresh: list[Job] = []
+    def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Change], list[Claimed]]:
+        """Jobs whose submission was cut short and that the system has after all, and the others."""
         adopted: list[Change] = []
+        others: list[Claimed] = []
         for claimed in claims:
             job = claimed.job
-            assert isinstance(job, Job)
-            native = self.system.find(job) if claimed.was is Status.SUBMITTING else None
-            if native is None:
-                fresh.append(job)
-            else:
+            known = isinstance(job, Job) and claimed.was is Status.SUBMITTING
+            native = self.system.find(job) if known and isinstance(job, Job) else None
+            if native is not None and isinstance(job, Job):
                 adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
-        return fresh, adopted
+            else:
+                others.append(claimed)
+        return adopted, others
 
     def _outcome(self, job: Job, outcome: str | Started | Exception) -> Change:
         if isinstance(outcome, str):
@@ -79,6 +80,8 @@ class SubmitActor(LaneActor):
             return self._submitted(job, outcome, why="")
         if isinstance(outcome, ExecutionSystemError):
             return self._again(job, str(outcome)) if outcome.transient else self._refused(job, str(outcome))
+        if isinstance(outcome, OSError):
+            return self._unanswered(job, outcome)
         return self._unsure(job, outcome)
 
     def _submitted(self, job: Job, started: Started, why: str) -> Change:
@@ -93,8 +96,13 @@ class SubmitActor(LaneActor):
 
     def _again(self, job: Job, message: str) -> Change:
         """The system is down or busy and certainly did not take the job."""
-        self.tell(outage="system", error=message)
+        self.report_unless_healthy(self.system, ExecutionSystemError(message))
         return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
+
+    def _unanswered(self, job: Job, error: OSError) -> Change:
+        """The connection broke: the system may have the job.  It stays `submitting`; the next claim looks for it first."""
+        self.tell(outage="system", error=str(error))
+        return Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _unsure(self, job: Job, outcome: object) -> Change:
         """The class of the system failed in a way it should not: whether the system has the job is not known.

@@ -26,18 +26,19 @@ class _System:
 class SystemsWatch:
     """All systems of the configuration, by name."""
 
-    def __init__(self, clock: Clock, interval: PollInterval) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._interval = interval
         self._systems: dict[str, _System] = {}
 
-    def set_systems(self, systems: Iterable[dict[str, Any]]) -> None:
+    def set_systems(self, systems: Iterable[dict[str, Any]], interval: PollInterval) -> None:
         """The systems that there are from now on (`name`, `lane`, `slots`); those that stay keep what is known of them."""
+        self._interval = interval
         known = self._systems
         self._systems = {}
         for each in systems:
             old = known.get(each["name"])
-            pace = old.pace if old else Pace(self._clock, self._interval_of(each))
+            pace = old.pace if old else Pace(self._clock, interval)
+            pace.interval = self._interval_of(each)
             active = old.active if old else None
             self._systems[each["name"]] = _System(each["lane"], each["slots"], pace, active)
 
@@ -73,8 +74,8 @@ class SystemsWatch:
     # --- asking
 
     def due(self) -> list[str]:
-        """The systems to be asked now: those that have jobs, or may have some from an earlier time, whose interval is over."""
-        return [name for name, system in self._systems.items() if system.active != 0 and system.pace.due()]
+        """The systems to be asked now.  Those that seem to have no jobs are looked at rarely: what is known may be wrong."""
+        return [name for name, system in self._systems.items() if system.pace.due()]
 
     def looking(self, name: str) -> None:
         """An actor was sent to ask; do not send another at once."""
@@ -87,10 +88,12 @@ class SystemsWatch:
             system.news = system.news and changed == 0
             system.pace.looked(news=changed > 0)
             if active == 0:
+                system.pace.wait(self._interval.max)
                 system.full = False
 
     def submitted(self, name: str) -> None:
-        """The system has jobs now: ask soon, or at once if news came that may be about them (a job can end before its id is stored)."""
+        """The system has jobs now: ask soon, or at once if news came that may be about them (a job can end before its id is
+        stored)."""
         if (system := self._systems.get(name)) is not None:
             system.active = (system.active or 0) + 1
             system.pace.looked(news=True)
@@ -111,7 +114,7 @@ class SystemsWatch:
 
     def remaining(self) -> float:
         """Seconds until one of them is to be asked."""
-        return min((system.pace.remaining() for system in self._systems.values() if system.active != 0), default=3600.0)
+        return min((system.pace.remaining() for system in self._systems.values()), default=3600.0)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """For `execd status`."""

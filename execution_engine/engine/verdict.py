@@ -13,27 +13,9 @@ from typing import Any
 from execution_engine.clock import from_timestamp
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.systems.execution_systems import Account
-
-REASONS = {
-    "exit code": "the command ended with an exit code other than 0",
-    "signal": "a signal that nobody here sent ended the command",
-    "command not found": "the shell did not find the command (exit code 127)",
-    "command not executable": "the command could not be executed (exit code 126)",
-    "walltime": "the job ran longer than its `resources.walltime`",
-    "memory": "the job used more than its `resources.memory`",
-    "killed": "somebody asked for it",
-    "node lost": "its system has the job no longer, and it left no exit record",
-    "never started": "its system has the job no longer, and its command never started",
-    "no exit record": "it ended, but its script could not write how (a full disk, a directory that was removed)",
-    "submission refused": "its system refused it",
-    "no route": "no route of the configuration takes it",
-    "build failed": "its directory or its script could not be made",
-    "actor crashed": "the engine's own process died each time that it worked on the job",
-    "invalid job": "the document does not describe a job",
-}
-"""`exit.reason`: every value that it can have."""
 
 
 @dataclass(frozen=True, slots=True)

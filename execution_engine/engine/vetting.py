@@ -40,7 +40,7 @@ class Vetting:
         if job.lease.crashes >= self._crashes:
             message = f"its {claimed.was} actor died {job.lease.crashes} times with this job, the last time: {job.lease.crash}"
             return self.end(job, Status.ERROR, "actor crashed", message, now)
-        if job.request == "kill" and claimed.was is not Status.SUBMITTING:
+        if job.request == "kill":
             return self.end(job, Status.KILLED, "killed", f"killed on request while it was {claimed.was}", now)
         return None
 

@@ -78,3 +78,15 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 def may_follow(old: Status, new: Status) -> bool:
     """Whether a job may go from `old` to `new`."""
     return new in TRANSITIONS[old]
+
+
+_WAITING = frozenset({_S.TO_BE_BUILT, _S.TO_BE_SUBMITTED, _S.BUILDING, _S.SUBMITTING})
+
+REQUESTS: dict[str, frozenset[Status]] = {
+    "kill": _WAITING | ON_SYSTEM,
+    "hold": _WAITING | {_S.SUBMITTED, _S.PENDING},
+    "release": frozenset({_S.HOLD}),
+    "suspend": frozenset({_S.RUNNING}),
+    "resume": frozenset({_S.SUSPENDED}),
+}
+"""What can be asked of a job, and in which statuses it makes sense."""

@@ -140,7 +140,8 @@ class Master:
         self._log.reopen()
         if self._channel is None or not self._ready:
             events.emit("reload.refused", problems=["the monitor does not run now; try again"])
-            systemd.notify(READY="1")
+            if self._ready:
+                systemd.notify(READY="1")
             return
         self._channel.send({"reload": str(self._config.file)})
 
@@ -148,23 +149,24 @@ class Master:
 
     def _start_monitor(self) -> None:
         self._channel, theirs = Channel.pair()
-        command = [
-            sys.executable,
-            "-m",
-            "execution_engine.engine",
-            str(self._config.file),
-            str(theirs.fileno()),
-            str(os.getpid()),
-        ]
-        self._monitor = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": python_path()},
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            process_group=0,
-        )
-        theirs.close()
+        arguments = (self._config.file, theirs.fileno(), os.getpid(), self.restarts)
+        command = [sys.executable, "-m", "execution_engine.engine", *map(str, arguments)]
+        try:
+            self._monitor = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": python_path()},
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                process_group=0,
+            )
+        except OSError as error:  # no memory, too many processes: perhaps the very reason why the last one died
+            self._channel.close()
+            self._channel = None
+            self._plan_restart(f"cannot be started: {error}")
+            return
+        finally:
+            theirs.close()
         self._selector.register(self._channel, selectors.EVENT_READ)
         self._start_at = None
         self._started_at = self._last_beat = self._clock.monotonic()
@@ -188,14 +190,22 @@ class Master:
         elif "failed" in message:
             self._failed(message)
         elif "reloaded" in message:
-            self._config = load(self._config.file)
-            self._log.reconfigure(self._config.log)
+            self._take_log_settings()
             events.emit("engine.reloaded", config=message["reloaded"])
             systemd.notify(READY="1")
         elif "refused" in message:
             events.emit("reload.refused", problems=message["refused"])
             systemd.notify(READY="1")
         systemd.notify(WATCHDOG="1")
+
+    def _take_log_settings(self) -> None:
+        """The monitor has found the configuration good; somebody may have changed it again since."""
+        try:
+            self._config = load(self._config.file)
+        except ConfigError as error:
+            events.emit("reload.refused", problems=error.problems)
+        else:
+            self._log.reconfigure(self._config.log)
 
     def _failed(self, message: Message) -> None:
         """The monitor cannot start.  At the start of the engine that is the end; later it is tried again, with back-off."""
@@ -232,16 +242,17 @@ class Master:
         if self._stopping_since is not None:
             return
         if not self._ready:
-            self._report({"failed": [f"the monitor ended at its start ({_how(code)}); see {self._config.log.file}"]})
+            words = self._config.run_dir / "stderr"
+            self._report({"failed": [f"the monitor ended at its start ({_how(code)}); what it said last is in {words}"]})
             self._stopping_since = self._clock.monotonic()
             return
-        self._plan_restart(code)
+        self._plan_restart(_how(code))
 
-    def _plan_restart(self, code: int) -> None:
+    def _plan_restart(self, how: str) -> None:
         now = self._clock.monotonic()
         if now - self._started_at > _HEALTHY_AFTER:
             self._delay = _FIRST_DELAY
-        events.emit("monitor.died", how=_how(code), restart_in=self._delay)
+        events.emit("monitor.died", how=how, restart_in=self._delay)
         self._start_at = now + self._delay
         self._delay = min(self._delay * 2, _LONGEST_DELAY)
 

@@ -52,9 +52,19 @@ class PidFile:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise AlreadyRunning(self._run_dir, holder(self._run_dir) or 0) from None
             raise DaemonError(f"the pid file {self._path} cannot be locked: {error.strerror}") from None
+        if not self._is_in_place(fd):  # the last engine removed it between our open and our lock
+            os.close(fd)
+            self.acquire()
+            return
         self._fd = fd
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _is_in_place(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Removes the file and gives the lock up."""
@@ -77,4 +87,8 @@ def holder(run_dir: Path) -> int | None:
         kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     finally:
         os.close(fd)
-    return None if kind == fcntl.F_UNLCK else pid
+    if kind == fcntl.F_UNLCK:
+        return None
+    if pid <= 0:
+        raise DaemonError(f"{run_dir} belongs to an engine in another container or on another host; ask it there")
+    return int(pid)

@@ -29,6 +29,8 @@ def job_of(document: Document) -> Job | BrokenJob:
     try:
         return Job.from_document(document)
     except InvalidJob as error:
+        if document["status"] in ON_SYSTEM and (job := job_on_system(document)) is not None:
+            return job
         return BrokenJob(document["_id"], Status(document["status"]), _lease(document), tuple(error.problems), document)
 
 
@@ -104,7 +106,8 @@ class Candidate:
 
 
 def choose(candidates: Iterable[Candidate], limit: int, cores: int | None) -> list[Candidate]:
-    """The candidates that one claim takes, in order: by priority, then age, those that were begun first; one with a crash behind it only alone."""
+    """The candidates that one claim takes, in order: by priority, then age, those that were begun first; one with a crash
+    behind it only alone."""
     ordered = sorted(candidates, key=lambda candidate: (not candidate.begun, -candidate.priority, candidate.created))
     if ordered and ordered[0].crashes:
         ordered = ordered[:1]

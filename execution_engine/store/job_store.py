@@ -42,6 +42,10 @@ CLAIMS: dict[Work, dict[Status, Status]] = {
 actor that
 died: the job keeps its status, and is due because the lease ran out."""
 
+REQUESTABLE = frozenset(Status) - {Status.INIT, Status.BUILDING, Status.SUBMITTING}
+"""A draft is its app's.  A job that is being built or submitted is in an actor's hands, or will be again: it sees the
+request then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -52,8 +56,8 @@ class Query:
       future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in the
       future.
     - SUBMIT (a lane): the same with `to be submitted` and `submitting`.
-    - REQUEST (a lane, or None for jobs without one): `request` is a string, the status is not `init`, and nobody holds the job:
-      `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
+    - REQUEST (a lane, or None for jobs without one): `request` is a string, the status is one of REQUESTABLE, and nobody holds
+      the job: `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
     - NOTIFICATION (lane None): a final status, with `due_at` not in the future.
     """
 

@@ -224,6 +224,12 @@ class MongoJobStore(JobStore):
         with self._talking():
             return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
 
+    def waiting(self) -> dict[str, int]:
+        waiting = {"status": Status.TO_BE_SUBMITTED.value, "execution.lane": {"$gte": ""}}
+        each: list[dict[str, Any]] = [{"$match": waiting}, {"$group": {"_id": "$execution.lane", "count": {"$sum": 1}}}]
+        with self._talking():
+            return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
+
     def ping(self) -> str:
         with self._talking():
             self._jobs.database.client.server_info()

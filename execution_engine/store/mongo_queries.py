@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
-from execution_engine.store.job_store import CLAIMS, Filter, Query, Work
+from execution_engine.store.job_store import CLAIMS, REQUESTABLE, Filter, Query, Work
 
 Selection = dict[str, Any]
 Order = list[tuple[str, int]]
@@ -27,7 +27,7 @@ BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "r
 NO_INPUTS = {"inputs": 0}
 _WAITING = [str(status) for statuses in CLAIMS.values() for status in statuses]
 _FINAL = sorted(str(status) for status in FINAL)
-_REQUESTABLE = sorted(str(status) for status in set(Status) - {Status.INIT})
+_REQUESTABLE = sorted(str(status) for status in REQUESTABLE)
 _HELD_BY_SYSTEM = sorted(str(status) for status in ON_SYSTEM | {Status.SUBMITTING})
 
 

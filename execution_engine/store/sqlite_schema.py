@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
-from execution_engine.store.job_store import Query, Work
+from execution_engine.store.job_store import REQUESTABLE, Query, Work
 
 VERSION = 1
 
@@ -23,7 +23,7 @@ def _listed(statuses: Iterable[Status]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-_REQUESTABLE = _listed(set(Status) - {Status.INIT})
+_REQUESTABLE = _listed(REQUESTABLE)
 ON_SYSTEM_HERE = f"lane = :lane AND status IN {_listed(ON_SYSTEM | {Status.SUBMITTING})}"
 
 SCHEMA = f"""

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from execution_engine.config.description import keys
-from execution_engine.engine.verdict import REASONS
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import TRANSITIONS, Status
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from execution_engine.engine.verdict import REASONS, Observed, Verdict, judge
+from execution_engine.engine.verdict import Observed, Verdict, judge
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job, Usage
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.status import Status, may_follow
 from execution_engine.systems.execution_systems import Account
 
