@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from execution_engine.cli import probe
 from execution_engine.clock import Clock
 from execution_engine.config import Config, Database
-from execution_engine.engine.assembly import Site, SystemPlan
+from execution_engine.engine.assembly import Site
 from execution_engine.errors import StoreError
 from execution_engine.store import open_store
-from execution_engine.systems.execution_systems import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def examine(site: Site, clock: Clock) -> Iterator[Finding]:
     yield from _configuration(site)
     yield _database(site.config.database, clock)
     for name, plan in site.systems.items():
-        health = _health(plan)
+        health = probe.health(plan, site.config.file)
         yield Finding(f"execution system {name}", health.ok, health.message or ("answers" if health.ok else "does not answer"))
     yield from _directories(site.config)
 
@@ -55,19 +55,6 @@ def _database(database: Database, clock: Clock) -> Finding:
             return Finding("database", True, store.ping())
     except StoreError as error:
         return Finding("database", False, str(error))
-
-
-def _health(plan: SystemPlan) -> Health:
-    """Whether the system answers; a plug-in that raises does not."""
-    try:
-        system = plan.make()
-        try:
-            system.boot()
-            return system.probe()
-        finally:
-            system.close()
-    except Exception as error:  # noqa: BLE001 - an administrator's plug-in may raise anything
-        return Health(ok=False, message=f"{type(error).__name__}: {error}")
 
 
 def _directories(config: Config) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from execution_engine.errors import ConfigError
 from execution_engine.job_routing import builtin, rules  # noqa: F401 - the built-in rules register themselves
 from execution_engine.job_routing.dispatcher import Dispatcher
 from execution_engine.job_routing.route import Route, Rule
-from execution_engine.systems import execution_systems, local  # noqa: F401 - the built-in systems register themselves
+from execution_engine.systems import execution_systems, local, ogs  # noqa: F401 - the built-in systems register themselves
 from execution_engine.systems.execution_systems import Context, ExecutionSystem, Options
 
 

@@ -107,6 +107,8 @@ class StatusActor(LaneActor):
         if record is not None and status is not None and status not in _GONE:
             return None  # the script has written its record and is about to end; the system will say so at once
         gone = record is not None or status in _GONE
+        if gone and record is None:
+            record = self._record(job)  # it may have been written between the two looks
         seen = Observed(
             record=record,
             status=status,

@@ -75,6 +75,7 @@ WORDINGS: dict[str, Wording] = {
         "execution system {system} failed by a fault of its own[ in {method}][; job {job}]: {error}",
         same=("system", "method", "error"),
     ),
+    "system.hung": Wording(Level.WARNING, "execution system {system} gave no answer[ within {seconds}]; the actor ends"),
     "outage.begun": Wording(Level.WARNING, "{what} does not answer: {error}"),
     "outage": Wording(Level.WARNING, "{what} still does not answer[ after {after}][ ({attempts} failed attempts)]: {error}"),
     "outage.ended": Wording(Level.WARNING, "{what} answers again[ after {after}][ ({attempts} failed attempts)]"),

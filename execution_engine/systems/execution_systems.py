@@ -85,6 +85,9 @@ class Account:
     usage: Usage | None = None
     message: str = ""
     """the system's own words"""
+    settled: bool = True
+    """False: a `code` is believed only after the grace period, because the exit record tells more and may be late: a network file
+    system shows new files after a while"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class ExecutionSystem(ABC):
     its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.  Any other
     exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as "unknown":
     the engine
-    calls `find` before it submits again.
+    calls `find` before it submits again.  So does an OSError from `run`, without being logged as a fault: the connection broke,
+    and the system may have the job.
     """
 
     Options: ClassVar[type[Options]] = Options

@@ -134,3 +134,10 @@ def test_the_first_cause_is_kept() -> None:
 
 def test_a_job_that_begins_to_run_gets_its_start_time() -> None:
     assert decide(job(Status.PENDING), status=Status.RUNNING).fields == {"times.started": NOW}
+
+
+def test_a_code_that_is_not_settled_waits_for_the_record_through_the_grace_period() -> None:
+    account = Account(code=3, settled=False)
+    assert decide(job(), status=Status.UNKNOWN, account=account).status is Status.UNKNOWN
+    verdict = decide(job(Status.UNKNOWN, since=GRACE + 1), status=Status.UNKNOWN, account=account)
+    assert (verdict.status, verdict.fields["exit"]["code"], verdict.fields["exit"]["reason"]) == (Status.ERROR, 3, "exit code")

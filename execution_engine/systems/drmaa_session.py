@@ -1,0 +1,138 @@
+"""One session with a batch system through its DRMAA C library, which is loaded here and nowhere else, when a session is opened.
+
+The library reads its environment when it is loaded, may crash or hang, and has one session per process: this is for actor
+processes that were started with the environment of their system.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from execution_engine import events
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.systems.deadline import Deadline
+
+Action = Literal["terminate", "hold", "release", "suspend", "resume"]
+
+_REFUSALS = frozenset(
+    {
+        "AuthorizationException",
+        "ConflictingAttributeValuesException",
+        "DeniedByDrmException",
+        "InvalidArgumentException",
+        "InvalidAttributeFormatException",
+        "InvalidAttributeValueException",
+        "UnsupportedAttributeException",
+    }
+)
+"""Errors by which the system says that it will not do this (DRMAA 1.0, section 3.2): another try would get the same answer."""
+_NOT_NOW = frozenset({"TryLaterException", "OutOfMemoryException"})
+_NO_ANSWER = frozenset({"DrmCommunicationException"})
+_LONGEST_MESSAGE = 500
+
+
+class NoSuchNativeJob(ExecutionSystemError):
+    """The system has no job of this id, or has it no longer."""
+
+
+class WrongState(ExecutionSystemError):
+    """The job's state does not allow this, perhaps because what was asked for is done already."""
+
+
+class DrmaaSession:
+    """Submits and controls jobs.  `who` is the system's name, for messages; no call takes longer than `timeout` seconds: the
+    process ends instead, because nothing can interrupt the library."""
+
+    def __init__(self, who: str, contact: str | None, timeout: float) -> None:
+        self._who = who
+        self._contact = contact
+        self._deadline = Deadline(who, timeout)
+        self._session: Any = None
+        self._template: Any = None
+
+    def open(self) -> None:
+        """Loads the library and opens the session.  Raises ExecutionSystemError (transient) when it cannot."""
+        try:
+            import drmaa
+        except (OSError, RuntimeError, AttributeError) as error:
+            raise ExecutionSystemError(f"{self._who}: the DRMAA library cannot be loaded: {error}", transient=True) from error
+        session = drmaa.Session()
+        try:
+            self._call(session.initialize, self._contact)
+            self._session = session
+            self._template = self._call(session.createJobTemplate)
+        except Exception as error:
+            raise ExecutionSystemError(f"{self._who}: no DRMAA session: {_words(error)}", transient=True) from error
+
+    def close(self) -> None:
+        """Ends the session: one that is left open is kept for minutes by the system, which has room for a limited number."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            self._call(session.exit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process ends now, and the session with it
+            events.emit("system.error", system=self._who, method="close", error=_words(error))
+
+    def describe(self) -> str:
+        """What the system calls itself."""
+        return str(self._call(lambda: self._session.drmsInfo))
+
+    def prepare(self, **attributes: Any) -> None:
+        """Sets attributes of the template that all jobs have in common."""
+        for name, value in attributes.items():
+            self._call(setattr, self._template, name, value)
+
+    def submit(self, name: str, script: Path, native: str) -> str:
+        """Submits a script without arguments and environment, and returns the native id.
+
+        Raises ExecutionSystemError when the system refused (not transient) or takes no jobs now (transient), and
+        ConnectionError when it gave no answer: it may have the job all the same.
+        """
+        template = self._template
+        try:
+            with self._deadline:
+                template.jobName = name
+                template.remoteCommand = str(script)
+                template.nativeSpecification = native
+                native_id = self._session.runJob(template)
+        except Exception as error:
+            kind = type(error).__name__
+            if kind in _REFUSALS:
+                raise ExecutionSystemError(f"{self._who} refused it: {_words(error)}") from error
+            if kind in _NOT_NOW:
+                raise ExecutionSystemError(f"{self._who} does not take it now: {_words(error)}", transient=True) from error
+            if kind in _NO_ANSWER:
+                raise ConnectionError(f"{self._who} gave no answer to a submission: {_words(error)}") from error
+            raise
+        if not native_id:
+            raise ConnectionError(f"{self._who} gave no id for a submission")
+        return str(native_id)
+
+    def control(self, native_id: str, action: Action) -> None:
+        """Asks that something be done with a job; a later status tells whether it was.
+
+        Raises NoSuchNativeJob, WrongState, or another ExecutionSystemError with the system's words.
+        """
+        try:
+            self._call(self._session.control, native_id, action)
+        except Exception as error:
+            kind, words = type(error).__name__, f"{self._who}: {_words(error)}"
+            if kind == "InvalidJobException":
+                raise NoSuchNativeJob(words) from error
+            if kind.endswith("InconsistentStateException"):
+                raise WrongState(words) from error
+            raise ExecutionSystemError(words, transient=kind in _NO_ANSWER | _NOT_NOW) from error
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self._deadline:
+            return function(*arguments)
+
+
+def _words(error: Exception) -> str:
+    """The system's own words, in one line, without the code that the Python binding puts before them."""
+    text = re.sub(r"^code \d+: ", "", " ".join(str(error).split()))
+    return text[:_LONGEST_MESSAGE] or type(error).__name__

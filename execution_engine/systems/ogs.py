@@ -1,0 +1,203 @@
+"""Grid Engine: Open Grid Scheduler, Son of Grid Engine and their relatives.
+
+Jobs are submitted and controlled through DRMAA.  All jobs are asked about in one qstat, because DRMAA asks about each on its own
+and knows nothing of those that have ended; why a job ended without leaving a record is asked of qacct.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.exit_record import ExitRecord, read_start_marker
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.systems import execution_systems, ogs_commands
+from execution_engine.systems.commands import Commands
+from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem
+from execution_engine.systems.execution_systems import Account
+from execution_engine.systems.native_specification import ResourceMapping, Template
+from execution_engine.systems.ogs_accounts import account_of
+from execution_engine.systems.ogs_commands import QueuedJob, Record
+
+_RECENT = 0.5
+"""Seconds for which a listing is good enough to find a job by its name; less than between an actor's death and the next claim."""
+_NOT_FOUND = re.compile(r"\bnot found\b")
+_BEST_FIRST = (Status.RUNNING, Status.SUSPENDED, Status.PENDING, Status.HOLD, Status.ERROR)
+
+
+class GridEngineResources(ResourceMapping):
+    """How `resources` are asked of Grid Engine.  What is asked with `-l` is multiplied by the cores of a job, hence the share."""
+
+    cores: Template = Field("-pe {parallel_environment} {cores}", description="for a job of more than one core")
+    memory: Template = Field("-l h_vmem={memory_per_core}", description="for a job that says how much memory it wants")
+    walltime: Template = Field("-l h_rt={walltime}", description="for a job that says how long it may run")
+    gpus: Template = Field("-l gpu={gpus}", description="for a job that wants graphics processors")
+
+
+class OGSOptions(DrmaaOptions):
+    """The keys of a Grid Engine system in the configuration.  The defaults are the places of Debian's packages."""
+
+    root: AbsolutePath = Field(Path("/var/lib/gridengine"), description="SGE_ROOT")
+    cell: str = Field("default", min_length=1, description="SGE_CELL")
+    qmaster_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="SGE_QMASTER_PORT; without it, the service sge_qmaster of /etc/services"
+    )
+    commands: AbsolutePath = Field(Path("/usr/lib/gridengine"), description="the directory of qstat, qacct and qconf")
+    drmaa_library: AbsolutePath = Field(
+        Path("/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"), description="Grid Engine's DRMAA library"
+    )
+    parallel_environment: str = Field("smp", min_length=1, description="what a job of several cores runs in; on one host")
+    resources: GridEngineResources = Field(
+        default_factory=GridEngineResources, description="which option of qsub asks for which of a job's `resources`"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What qstat said, by the jobs' names, and when."""
+
+    jobs: Mapping[str, list[QueuedJob]]
+    at: float
+
+
+@execution_systems.register
+class OGS(DrmaaSystem):
+    """Jobs on a Grid Engine cell."""
+
+    Options = OGSOptions
+    fault_of_the_system = re.compile(r"is not a submit host|is no submit host")
+
+    def __init__(self, context: execution_systems.Context, options: Any) -> None:
+        super().__init__(context, options)
+        environment = {**context.environment, **self.environment(options)}
+        self._commands = Commands(context.name, options.commands, environment, options.timeout)
+        self._listing: _Listing | None = None
+
+    @classmethod
+    def environment(cls, options: Any) -> dict[str, str]:
+        """The cell, and room for libjemalloc, which Debian's libdrmaa needs: it wants more static thread-local storage than a
+        process keeps for a library that is loaded late."""
+        port = {} if options.qmaster_port is None else {"SGE_QMASTER_PORT": str(options.qmaster_port)}
+        return {
+            "SGE_ROOT": str(options.root),
+            "SGE_CELL": options.cell,
+            **port,
+            "DRMAA_LIBRARY_PATH": str(options.drmaa_library),
+            "GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=16384",
+            **options.environment,
+        }
+
+    def check(self) -> None:
+        self._commands.ask(ogs_commands.IS_THERE)
+
+    def names(self) -> Mapping[str, str]:
+        return {"parallel_environment": self.options.parallel_environment}
+
+    def native_specification(self, job: Job) -> str:
+        """-r n: a job that a lost node took with it is not started again by the cell, but ends in error."""
+        return f"-r n {super().native_specification(job)}".rstrip()
+
+    # --- the queue
+
+    def get_status(self, job: Job) -> Status:
+        return self.get_statuses([job]).get(job.text_id, job.status)
+
+    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
+        """One listing for all, whatever their number; a job in a state that nobody knows is left out."""
+        listing = self._list()
+        statuses = {job.text_id: _status(listing.jobs.get(self.job_name(job), [])) for job in jobs}
+        return {job_id: status for job_id, status in statuses.items() if status is not None}
+
+    def native_ids(self, job: Job) -> list[str]:
+        name = self.job_name(job)
+        found = self._list(_RECENT).jobs.get(name) or self._list().jobs.get(name, [])
+        return [queued.native_id for queued in found]
+
+    def find(self, job: Job) -> str | None:
+        """Looks in the queue, then, for a job that was started, in the accounting.
+
+        One that is in neither certainly did not run: the start marker is made before the command is.
+        """
+        queued = self._list(_RECENT).jobs.get(self.job_name(job))
+        if queued:
+            return queued[0].native_id
+        if not _was_started(job):
+            return None
+        records = self._records(job)
+        return records[0].native_id if records else None
+
+    def run(self, job: Job) -> str:
+        self._listing = None
+        return super().run(job)
+
+    def _list(self, max_age: float = 0.0) -> _Listing:
+        now = time.monotonic()
+        if self._listing is None or now - self._listing.at >= max_age:
+            text = self._commands.ask(ogs_commands.QUEUE)
+            jobs: dict[str, list[QueuedJob]] = {}
+            try:
+                for queued in ogs_commands.read_queue(text):
+                    jobs.setdefault(queued.name, []).append(queued)
+            except ogs_commands.Unreadable as error:
+                raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None
+            self._listing = _Listing(jobs, now)
+        return self._listing
+
+    # --- the end of a job
+
+    def account(self, job: Job, record: ExitRecord | None) -> Account | None:
+        """Asked only about jobs that left no record."""
+        if record is not None:
+            return None
+        queued = self._list(_RECENT).jobs.get(self.job_name(job), [])
+        if queued:
+            return self._give_up(job, queued)
+        if _was_killed_by_us(job) and not _was_started(job):
+            return None  # the accounting has nothing on a job that was deleted while it was queued
+        try:
+            return account_of(self._records(job))
+        except ExecutionSystemError as error:
+            return Account(message=f"the accounting cannot be asked: {error}")
+
+    def _give_up(self, job: Job, queued: Sequence[QueuedJob]) -> Account:
+        """The end of a job in an error state: it is deleted, or whoever clears the error would start a job that has ended."""
+        explanation = ogs_commands.read_explanation(self._commands(ogs_commands.explain(queued[0].native_id)).out)
+        self.kill(job)
+        reason = "node lost" if _was_started(job) else "never started"
+        return Account(reason, message=explanation or f"Grid Engine put it into the state {queued[0].state}")
+
+    def _records(self, job: Job) -> list[Record]:
+        said = self._commands(ogs_commands.accounting(self.job_name(job)))
+        if said.code != 0:
+            if _NOT_FOUND.search(said.complaint):
+                return []
+            raise ExecutionSystemError(f"{self.context.name}: qacct ended with {said.code}: {said.complaint}", transient=True)
+        try:
+            return ogs_commands.read_accounting(said.out)
+        except ogs_commands.Unreadable as error:
+            raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None
+
+
+def _status(queued: Sequence[QueuedJob]) -> Status | None:
+    """The status of a job that is queued so often; None if the states of all are unknown letters."""
+    if not queued:
+        return Status.UNKNOWN
+    statuses = {ogs_commands.status_of(each.state) for each in queued}
+    return next((status for status in _BEST_FIRST if status in statuses), None)
+
+
+def _was_started(job: Job) -> bool:
+    marker = read_start_marker(Path(job.dir or "/nonexistent"))
+    return marker is not None and marker.attempt == job.attempt
+
+
+def _was_killed_by_us(job: Job) -> bool:
+    return job.requested is not None and job.requested.what == "kill" and job.requested.sent

@@ -1,0 +1,194 @@
+"""What the Grid Engine system makes of what its commands say; here they are scripts that say what a test wants."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.exit_record import ExitRecord
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
+from execution_engine.systems.execution_systems import Context
+from execution_engine.systems.ogs import OGS
+
+CAPTURED = Path(__file__).parent / "gridengine_output"
+
+
+class Site:
+    """A system whose commands are in a directory of the test's own."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.commands = directory / "commands"
+        self.commands.mkdir()
+        context = Context("cluster", directory, {"PATH": "/usr/bin:/bin"})
+        self.system = OGS(context, OGS.Options.model_validate({"commands": str(self.commands), "timeout": 5, **options}))
+        self.directory = directory
+
+    def command(self, name: str, text: str) -> None:
+        """Makes a command; it notes each of its calls."""
+        script = self.commands / name
+        script.write_text(f'#!/bin/sh\necho "$0 $*" >>{self.directory}/calls\n{text}\n')
+        script.chmod(0o755)
+
+    def prints(self, name: str, file: str, code: int = 0) -> None:
+        self.command(name, f"cat {CAPTURED / file}; exit {code}")
+
+    def calls(self) -> list[str]:
+        file = self.directory / "calls"
+        return [line.removeprefix(f"{self.commands}/") for line in file.read_text().splitlines()] if file.exists() else []
+
+    def job(self, name: str, **fields: Any) -> Job:
+        directory = self.directory / name
+        (directory / ".execd").mkdir(parents=True)
+        document = {"_id": name, "status": "running", "command": "x", "dir": str(directory), "attempt": 1, **fields}
+        return Job.from_document({**document, "execution": {"name": f"execd-{name}-1", "job_no": "1"}})
+
+    def started(self, job: Job) -> None:
+        (Path(str(job.dir)) / ".execd/started").write_text("execd-start-1 attempt=1 pid=1 start=2 host=node1 end\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_one_listing_tells_the_status_of_all_jobs(site: Site) -> None:
+    site.prints("qstat", "qstat.xml")
+    jobs = [site.job(name) for name in ("run", "sus", "eqw", "wait", "hold", "gone")]
+    assert site.system.get_statuses(jobs) == {
+        "run": Status.RUNNING,
+        "sus": Status.SUSPENDED,
+        "eqw": Status.ERROR,
+        "wait": Status.PENDING,
+        "hold": Status.HOLD,
+        "gone": Status.UNKNOWN,
+    }
+    assert site.calls() == ["qstat -xml -s prs -u *"]
+
+
+def test_a_job_in_an_unknown_state_is_left_as_it_is(site: Site) -> None:
+    site.command("qstat", f"sed 's/>r</>xyz</' {CAPTURED / 'qstat.xml'}")
+    job = site.job("run")
+    assert site.system.get_statuses([job]) == {}
+    assert site.system.get_status(job) is job.status
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'error: commlib error' >&2; exit 1", "commlib error"),
+        (f"head -c 700 {CAPTURED / 'qstat.xml'}", "no XML"),
+        ("exit 0", "no XML"),
+        (f"cat {CAPTURED / 'qstat.xml'}; exit 1", "ended with 1"),
+        ("kill -9 $$", "ended with -9"),
+    ],
+)
+def test_a_listing_that_fails_or_is_cut_short_is_an_outage(site: Site, script: str, words: str) -> None:
+    site.command("qstat", script)
+    job = site.job("run")
+    for ask in (site.system.get_status, site.system.find, site.system.kill):
+        with pytest.raises(ExecutionSystemError, match=words) as caught:
+            ask(job)
+        assert caught.value.transient
+
+
+def test_a_command_that_hangs_is_ended_and_an_outage(tmp_path: Path) -> None:
+    site = Site(tmp_path, timeout="0.2s")
+    site.command("qstat", "exec sleep 60")
+    began = time.monotonic()
+    with pytest.raises(ExecutionSystemError, match="no answer") as caught:
+        site.system.get_status(site.job("run"))
+    assert caught.value.transient
+    assert time.monotonic() - began < 5
+
+
+def test_a_command_that_is_missing_is_an_outage_that_names_it(site: Site) -> None:
+    with pytest.raises(ExecutionSystemError, match=r"cannot run qconf in .*commands: No such file") as caught:
+        site.system.check()
+    assert caught.value.transient
+
+
+def test_a_qmaster_that_does_not_answer_is_not_healthy(site: Site) -> None:
+    site.command("qconf", "echo 'unable to send message to qmaster' >&2; exit 1")
+    health = site.system.probe()
+    assert not health.ok
+    assert "unable to send" in health.message
+
+
+def test_a_job_is_found_by_its_name_in_the_queue(site: Site) -> None:
+    site.prints("qstat", "qstat.xml")
+    assert site.system.find(site.job("eqw")) == "376"
+
+
+def test_one_listing_serves_to_find_many_jobs(site: Site) -> None:
+    site.prints("qstat", "qstat.xml")
+    assert [site.system.find(site.job(f"new{number}")) for number in range(20)] == [None] * 20
+    assert site.calls() == ["qstat -xml -s prs -u *"]
+
+
+def test_a_job_that_was_started_and_left_the_queue_is_found_in_the_accounting(site: Site) -> None:
+    site.prints("qstat", "qstat-empty.xml")
+    site.prints("qacct", "qacct-code.txt")
+    job = site.job("code")
+    assert site.system.find(job) is None
+    site.started(job)
+    assert site.system.find(job) is not None
+    assert site.calls()[-1] == "qacct -j execd-code-1"
+
+
+def test_an_accounting_that_cannot_be_asked_does_not_prove_that_a_job_is_not_there(site: Site) -> None:
+    site.prints("qstat", "qstat-empty.xml")
+    site.command("qacct", "echo 'error: cannot open the accounting file' >&2; exit 1")
+    job = site.job("code")
+    site.started(job)
+    with pytest.raises(ExecutionSystemError, match="cannot open") as caught:
+        site.system.find(job)
+    assert caught.value.transient
+    account = site.system.account(job, None)
+    assert account is not None
+    assert (account.reason, account.code) == (None, None)
+    assert "cannot open" in account.message
+
+
+def test_a_record_of_the_job_itself_makes_the_accounting_superfluous(site: Site) -> None:
+    assert site.system.account(site.job("code"), ExitRecord(0, 1, "node1")) is None
+    assert site.calls() == []
+
+
+def test_a_job_that_left_without_a_record_is_explained_by_the_accounting(site: Site) -> None:
+    site.prints("qstat", "qstat-empty.xml")
+    site.prints("qacct", "qacct-walltime.txt")
+    account = site.system.account(site.job("walltime"), None)
+    assert account is not None
+    assert account.reason == "walltime"
+
+
+def test_the_accounting_is_not_asked_about_a_job_that_was_deleted_while_it_waited(site: Site) -> None:
+    site.prints("qstat", "qstat-empty.xml")
+    job = site.job("code", requested={"what": "kill", "at": datetime.now(UTC), "sent": True})
+    assert site.system.account(job, None) is None
+    assert not any(call.startswith("qacct") for call in site.calls())
+
+
+def test_the_environment_names_the_cell_and_the_library() -> None:
+    options = OGS.Options.model_validate(
+        {
+            "root": "/opt/sge",
+            "cell": "main",
+            "qmaster_port": 536,
+            "drmaa_library": "/opt/lib.so",
+            "environment": {"LD_LIBRARY_PATH": "/opt"},
+        }
+    )
+    environment = OGS.environment(options)
+    assert environment["SGE_ROOT"] == "/opt/sge"
+    assert environment["SGE_CELL"] == "main"
+    assert environment["SGE_QMASTER_PORT"] == "536"
+    assert environment["DRMAA_LIBRARY_PATH"] == "/opt/lib.so"
+    assert environment["LD_LIBRARY_PATH"] == "/opt"
+    assert "SGE_QMASTER_PORT" not in OGS.environment(OGS.Options())
