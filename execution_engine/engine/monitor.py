@@ -166,7 +166,7 @@ class Monitor:
         elif "works" in message:
             self._outages.over(_thing(message["works"], post))
         elif "full" in message and post.system:
-            self._watch.full(post.system)
+            self._watch.full(post.system, full=message["full"])
         elif "did" in message:
             self._did(post, message["did"])
 

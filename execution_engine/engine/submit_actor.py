@@ -24,13 +24,14 @@ class SubmitActor(LaneActor):
 
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
+        self._said_full: bool | None = None
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
         slots = self.system.slots()
         free = None if slots is None else slots - self._taken_slots()
+        self._tell_if_full(free)
         if free is not None and free <= 0:
-            self.tell(full=True)
             return 0
         claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
         if not claims and slots is not None and free == slots:
@@ -49,6 +50,12 @@ class SubmitActor(LaneActor):
         if claims:
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
         return len(claims)
+
+    def _tell_if_full(self, free: int | None) -> None:
+        full = free is not None and free <= 0
+        if full is not self._said_full:
+            self._said_full = full
+            self.tell(full=full)
 
     def _taken_slots(self) -> int:
         """The cores of the jobs that run here, and of those that are being submitted just now.

@@ -10,6 +10,8 @@ from execution_engine.clock import Clock
 from execution_engine.config import PollInterval
 from execution_engine.engine.schedule import Pace
 
+_RECENT = 1.0
+
 
 @dataclass(slots=True)
 class _System:
@@ -19,8 +21,10 @@ class _System:
     active: int | None = None
     """jobs that it has; None: not asked yet"""
     full: bool = False
-    news: bool = False
-    """it said that something happened, and the status actor has not found out what"""
+    fresh: bool = False
+    """jobs were submitted since the last answer, which may not have counted them"""
+    woken_at: float = float("-inf")
+    """when it said last that it has news"""
 
 
 class SystemsWatch:
@@ -61,10 +65,10 @@ class SystemsWatch:
         """Whether to look for jobs that wait for this system: not while all of its slots are taken."""
         return not self._systems[name].full
 
-    def full(self, name: str) -> None:
-        """All slots are taken; the end of a job makes room."""
-        if (system := self._systems.get(name)) is not None and system.active != 0:
-            system.full = True
+    def full(self, name: str, *, full: bool) -> None:
+        """Whether all slots were taken when the submit actor looked last; the end of a job makes room."""
+        if (system := self._systems.get(name)) is not None:
+            system.full = full
 
     def room(self, name: str) -> None:
         """A job ended, or one came that may fit."""
@@ -83,33 +87,39 @@ class SystemsWatch:
 
     def asked(self, name: str, *, active: int, changed: int) -> None:
         """An actor has asked: so many jobs are there, so many had news."""
-        if (system := self._systems.get(name)) is not None:
-            system.active = active
-            system.news = system.news and changed == 0
+        if (system := self._systems.get(name)) is None:
+            return
+        system.active = None if system.fresh else active
+        if system.fresh:
+            self._ask_soon(system)
+        elif active:
             system.pace.looked(news=changed > 0)
-            if active == 0:
-                system.pace.wait(self._interval.max)
-                system.full = False
+        else:
+            system.pace.wait(self._interval.max)
+            system.full = False
+        system.fresh = False
 
     def submitted(self, name: str) -> None:
-        """The system has jobs now: ask soon, or at once if news came that may be about them (a job can end before its id is
-        stored)."""
+        """The system has jobs now."""
         if (system := self._systems.get(name)) is not None:
-            system.active = (system.active or 0) + 1
-            system.pace.looked(news=True)
-            if system.news:
-                system.pace.at_once()
+            system.fresh = True
+            self._ask_soon(system)
 
     def woken(self, name: str) -> None:
         """The system itself says that it has news."""
         if (system := self._systems.get(name)) is not None:
-            system.news = True
-            self.at_once(name)
+            system.woken_at = self._clock.monotonic()
+            system.pace.at_once()
+
+    def _ask_soon(self, system: _System) -> None:
+        """At once, if news came that may be about jobs whose ids were not stored yet: a short job can be that fast."""
+        system.pace.looked(news=True)
+        if self._clock.monotonic() - system.woken_at < _RECENT:
+            system.pace.at_once()
 
     def at_once(self, name: str) -> None:
         """The system has news (a request was sent to it): ask now."""
         if (system := self._systems.get(name)) is not None:
-            system.active = system.active or 1
             system.pace.at_once()
 
     def remaining(self) -> float:
