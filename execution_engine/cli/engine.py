@@ -10,6 +10,7 @@ from execution_engine.cli.context import ExitCode, Session, complain, json_optio
 from execution_engine.cli.output import as_text, local_text, print_facts, print_json, print_section
 from execution_engine.cli.parameters import duration
 from execution_engine.errors import StoreError
+from execution_engine.jobs.status import Status
 
 _STOP_TIMEOUT = 60.0
 
@@ -119,6 +120,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     except master.NotRunning:
         report["running"] = False
     report |= _job_counts(session)
+    _add_lanes(report)
     if as_json:
         print_json(report)
     else:
@@ -131,9 +133,18 @@ def _job_counts(session: Session) -> dict[str, Any]:
     """How many jobs have which status, or why that is not known: an outage must not hide the engine's own state."""
     try:
         with session.client() as client:
-            return {"jobs": client.store.count()}
+            return {"jobs": client.store.count(), "lanes": client.store.lanes()}
     except StoreError as error:
-        return {"jobs": None, "database_error": message_of(error)}
+        return {"jobs": None, "lanes": {}, "database_error": message_of(error)}
+
+
+def _add_lanes(report: dict[str, Any]) -> None:
+    """How many jobs wait for each system, and the lanes that none of them serves."""
+    lanes, systems = report.pop("lanes"), report.get("systems") or {}
+    for system in systems.values():
+        system["waiting"] = lanes.get(system["lane"], {}).get(Status.TO_BE_SUBMITTED, 0)
+    served = {system["lane"] for system in systems.values()}
+    report["unserved"] = {lane: jobs for lane, jobs in lanes.items() if systems and lane not in served}
 
 
 def _print_status(report: dict[str, Any]) -> None:
@@ -151,6 +162,7 @@ def _print_status(report: dict[str, Any]) -> None:
         click.echo("The engine is not running.")
     print_section("Processes", ("PID", "TITLE", "LANE", "STATE"), _actor_rows(report.get("actors") or []))
     print_section("Execution systems", ("SYSTEM", "STATE", "SLOTS", "ACTIVE", "WAITING", "MESSAGE"), _system_rows(report))
+    print_section("Jobs that no execution system of this engine serves", ("LANE", "JOBS"), _unserved_rows(report["unserved"]))
     print_section("Outages", ("WHAT", "SINCE", "ERROR"), _outage_rows(report.get("outages") or []))
     if report["jobs"] is None:
         click.echo(f"\nThe jobs cannot be counted: {report['database_error']}")
@@ -171,6 +183,10 @@ def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         )
         for name, system in (report.get("systems") or {}).items()
     ]
+
+
+def _unserved_rows(unserved: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
+    return [(lane, ", ".join(f"{number} {status}" for status, number in jobs.items())) for lane, jobs in unserved.items()]
 
 
 def _outage_rows(outages: list[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -58,6 +58,8 @@ def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | No
         return ["it is a draft: it waits until its app sets the status to `to be built`"]
     if status == Status.TO_BE_BUILT:
         return _not_due(document, now) or ["it waits for a building actor"]
+    if status not in FINAL and (unserved := _unserved(document, engine)):
+        return unserved
     if status == Status.TO_BE_SUBMITTED:
         return _not_due(document, now) or _no_place(document, engine)
     if status in (Status.BUILDING, Status.SUBMITTING):
@@ -95,6 +97,17 @@ def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]
         others = f", {waiting} jobs wait" if waiting is not None else ""
         return [f"it waits for {cores} free of the {slots} slots of {name}; {active} are in use{others}"]
     return [f"it waits for a place on {name}"]
+
+
+def _unserved(document: Document, engine: Mapping[str, Any] | None) -> list[str]:
+    """Its execution system is gone from the configuration, or its host from the platform."""
+    lane, systems = dig(document, "execution.lane"), dig(engine or {}, "systems") or {}
+    if not lane or not systems or lane in {system.get("lane") for system in systems.values()}:
+        return []
+    waits = f"it belongs to {lane}, which no execution system of the engine here serves"
+    if dig(document, "execution.job_no"):
+        return [f"{waits}; put that system back into the configuration of its host and `execd reload`"]
+    return [f"{waits}; `execd hold` and `execd release` route it anew, or put that system back and `execd reload`"]
 
 
 def _refused(document: Document) -> list[str]:

@@ -68,6 +68,7 @@ class Monitor:
         self._servers = ForkServers(self._engine, self._selector)
         self._employ(self._servers.warm_up(config))
         self._take_over()
+        self._tell_unserved()
         self._publish()
         self._master.send({"ready": self._engine})
 
@@ -94,6 +95,17 @@ class Monitor:
             posts[Post("submit", name)] = 1 if system["slots"] is not None else actors.submit
             posts[Post("status", name)] = posts[Post("request", name)] = 1
         self._roster.open_posts(posts)
+
+    def _tell_unserved(self) -> None:
+        """Jobs of a system that was taken out of the configuration, or of another host, wait until somebody serves them."""
+        served = {lane for _name, lane in self._watch.lanes()}
+        try:
+            lanes = self._store.lanes()
+        except StoreError as error:
+            self._outages.report(_DATABASE, str(error))
+            return
+        for lane in sorted(set(lanes) - served):
+            events.emit("lane.unserved", lane=lane, count=sum(lanes[lane].values()))
 
     # --- the loop
 
@@ -274,6 +286,7 @@ class Monitor:
         else:
             self._config = config
             self._employ(crew)
+            self._tell_unserved()
             self._master.send({"reloaded": str(path)})
             self._bulletin.reloaded([])
         self._publish()

@@ -63,6 +63,7 @@ WORDINGS: dict[str, Wording] = {
     "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
     "notification.failed": Wording(Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"),
     "results.unreadable": Wording(Level.WARNING, _JOB + ": its results cannot be read[ in {directory}]: {error}"),
+    "lane.unserved": Wording(Level.WARNING, "{count} jobs belong to {lane}, which no execution system here serves: they wait"),
     "jobs.released": Wording(Level.INFO, "{count} jobs of {owner} given back[ after a crash: {why}]: {jobs}"),
     "jobs.recovered": Wording(Level.INFO, "{count} jobs of {owner} taken over: {jobs}"),
     "rule.failed": Wording(

@@ -231,8 +231,8 @@ class JobStore(ABC):
         """How many jobs have each status."""
 
     @abstractmethod
-    def waiting(self) -> dict[str, int]:
-        """How many jobs of each lane wait for their submission."""
+    def lanes(self) -> dict[str, dict[str, int]]:
+        """For each lane that has jobs that have not ended: how many of them have which status."""
 
     @abstractmethod
     def ping(self) -> str:

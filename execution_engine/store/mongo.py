@@ -22,10 +22,10 @@ from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store import changes, mongo_errors, mongo_queries
 from execution_engine.store.extended_json import READING, id_text
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Document, Filter, JobStore, Query
+from execution_engine.store.masking import masked
 from execution_engine.store.mongo_claims import Claims
 from execution_engine.store.mongo_updates import Updates
 from execution_engine.store.mongo_writes import AtomicWriter, TurnTakingWriter
-from execution_engine.store.opening import masked
 
 _JOBS = "jobs"
 _NOT_FINAL = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
@@ -224,11 +224,15 @@ class MongoJobStore(JobStore):
         with self._talking():
             return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
 
-    def waiting(self) -> dict[str, int]:
-        waiting = {"status": Status.TO_BE_SUBMITTED.value, "execution.lane": {"$gte": ""}}
-        each: list[dict[str, Any]] = [{"$match": waiting}, {"$group": {"_id": "$execution.lane", "count": {"$sum": 1}}}]
+    def lanes(self) -> dict[str, dict[str, int]]:
+        lanes: dict[str, dict[str, int]] = {}
         with self._talking():
-            return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
+            for status in sorted(set(Status) - FINAL):
+                here = {"status": status.value, "execution.lane": {"$gte": ""}}
+                each: list[dict[str, Any]] = [{"$match": here}, {"$group": {"_id": "$execution.lane", "count": {"$sum": 1}}}]
+                for found in self._jobs.aggregate(each):
+                    lanes.setdefault(found["_id"], {})[status.value] = found["count"]
+        return lanes
 
     def ping(self) -> str:
         with self._talking():

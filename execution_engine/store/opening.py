@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from execution_engine import config
 from execution_engine.clock import Clock
 from execution_engine.errors import ConfigError
 from execution_engine.store.job_store import JobStore
+from execution_engine.store.masking import masked
 
 _SQLITE = "sqlite:///"
-_USER_AND_PASSWORD = re.compile(r"://([^:@/]*):.*@")
-_SECRET_OPTION = re.compile(r"((?:password|passphrase|pwd|token)[^=&:]*[=:])[^&,]+", re.IGNORECASE)
 
 
 def open_store(database: config.Database, clock: Clock) -> JobStore:
@@ -31,8 +29,3 @@ def open_store(database: config.Database, clock: Clock) -> JobStore:
             f"database.url: {masked(database.url)!r} names no database; expected sqlite:///PATH (sqlite:////ABSOLUTE/PATH) or mongodb://…"
         ]
     )
-
-
-def masked(url: str) -> str:
-    """The URL with its password, and what else is secret in it, replaced by stars."""
-    return _SECRET_OPTION.sub(r"\1***", _USER_AND_PASSWORD.sub(r"://\1:***@", url))

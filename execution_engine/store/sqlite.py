@@ -29,7 +29,7 @@ from execution_engine.store.job_store import (
 )
 from execution_engine.store.sqlite_database import explained, open_database, transaction
 from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row
-from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
+from execution_engine.store.sqlite_schema import CLAIMABLE, LANES, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
 
 _FINAL = ", ".join(f"'{status}'" for status in FINAL)
 
@@ -233,12 +233,12 @@ class SqliteJobStore(JobStore):
             found = connection.execute("SELECT status, count(*) FROM jobs WHERE status IS NOT NULL GROUP BY status").fetchall()
         return dict(found)
 
-    def waiting(self) -> dict[str, int]:
+    def lanes(self) -> dict[str, dict[str, int]]:
+        lanes: dict[str, dict[str, int]] = {}
         with self._reading() as connection:
-            found = connection.execute(
-                "SELECT lane, count(*) FROM jobs WHERE status = ? AND lane IS NOT NULL GROUP BY lane", (Status.TO_BE_SUBMITTED,)
-            ).fetchall()
-        return dict(found)
+            for lane, status, number in connection.execute(LANES):
+                lanes.setdefault(lane, {})[status] = number
+        return lanes
 
     def ping(self) -> str:
         with self._reading() as connection:

@@ -26,6 +26,10 @@ def _listed(statuses: Iterable[Status]) -> str:
 _REQUESTABLE = _listed(REQUESTABLE)
 ON_SYSTEM_HERE = f"lane = :lane AND status IN {_listed(ON_SYSTEM | {Status.SUBMITTING})}"
 
+LANES = f"""
+SELECT lane, status, count(*) FROM jobs WHERE status IN {_listed(set(Status) - FINAL)} AND lane IS NOT NULL GROUP BY lane, status
+"""
+
 SCHEMA = f"""
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY,

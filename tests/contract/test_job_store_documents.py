@@ -13,7 +13,21 @@ from execution_engine.errors import NoSuchJob, StoreError
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import BrokenJob, Filter, JobStore
-from tests.support.jobs import BUILDING, REQUEST, a_job, apply, claim, claim_job, document, ended, job, later, now, submitted
+from tests.support.jobs import (
+    BUILDING,
+    REQUEST,
+    a_job,
+    apply,
+    built,
+    claim,
+    claim_job,
+    document,
+    ended,
+    job,
+    later,
+    now,
+    submitted,
+)
 from tests.support.store_fixtures import MakeStore
 
 S = Status
@@ -245,6 +259,16 @@ def test_jobs_are_counted_by_status(store: JobStore) -> None:
     ended(store)
     store.insert([a_job(), a_job(), a_job(status="odd"), {"no": "job"}])
     assert store.count() == {"to be built": 2, "finished": 1, "odd": 1}
+
+
+def test_jobs_that_have_not_ended_are_counted_by_lane_and_status(store: JobStore) -> None:
+    assert store.lanes() == {}
+    ended(store)
+    submitted(store)
+    built(store, lane="elsewhere")
+    built(store, lane="elsewhere")
+    store.insert([a_job()])
+    assert store.lanes() == {"here": {"running": 1}, "elsewhere": {"to be submitted": 2}}
 
 
 def test_a_document_that_is_not_there_is_none(store: JobStore) -> None:

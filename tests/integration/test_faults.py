@@ -168,3 +168,24 @@ def test_an_invalid_job_ends_in_error_with_each_bad_field(engine: Engine) -> Non
     assert "command: missing" in empty_job["error"]["message"]
     assert engine.job(unknown)["status"] == "to be biult", "left alone"
     assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+
+
+def test_jobs_of_a_system_that_was_taken_out_of_the_configuration_wait_and_everybody_says_why(make_engine: MakeEngine) -> None:
+    systems = {"here": {"class": "Local", "slots": 1}, "spare": {"class": "Local", "slots": 1}}
+    routes = [{"name": "spare", "rules": [{"tag": {"names": ["spare"]}}], "execution_system": "spare"}]
+    default = {"name": "default", "execution_system": "here"}
+    engine = make_engine(execution_systems=systems, routes=[*routes, default])
+    engine.start()
+    first, waiting = engine.submit(*({"command": ["sleep", "300"], "tags": ["spare"]} for _ in range(2)))
+    engine.until_status(first, "running")
+    engine.until_status(waiting, "to be submitted")
+    assert engine.state()["systems"]["spare"]["waiting"] == 1
+    engine.change(execution_systems={"here": systems["here"]}, routes=[default])
+    engine.execd("reload")
+    assert "2 jobs belong to spare@" in engine.log()
+    assert sum(engine.state()["unserved"].popitem()[1].values()) == 2
+    assert "reload" in engine.execd("explain", str(waiting)).stdout
+    engine.change(execution_systems=systems, routes=[*routes, default])
+    engine.execd("reload")
+    engine.execd("kill", str(first), str(waiting))
+    assert {job["status"] for job in engine.wait([first, waiting])} == {"killed"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from tests.support.engines import Engine, until
 def engine(shared_engine: Engine) -> Engine:
     """One engine for the whole module: only the tests that need another one make their own."""
     return shared_engine
-
 
 
 def statuses(job: dict[str, Any]) -> list[str]:
@@ -51,7 +51,7 @@ def test_the_history_is_a_path_through_the_transition_table(engine: Engine) -> N
     jobs = engine.run({"command": ["true"]}, {"command": ["false"]}, {"command": ["sh", "-c", "kill -9 $$"]})
     for job in jobs:
         path = [Status.TO_BE_BUILT, *map(Status, statuses(job))]
-        for old, new in zip(path, path[1:], strict=False):
+        for old, new in pairwise(path):
             assert new in TRANSITIONS[old], f"{old} → {new}"
         assert path[-1] == job["status"]
 
@@ -109,7 +109,7 @@ def test_jobs_wait_for_a_slot_by_priority_then_age(make_engine: MakeEngine) -> N
 def test_a_job_with_more_cores_takes_more_slots(engine: Engine) -> None:
     busy = engine.directory / "busy"
     busy.mkdir()
-    script = f'mkdir {busy}/$EXECD_JOB_ID; ls {busy} | wc -l > seen; sleep 0.3; rmdir {busy}/$EXECD_JOB_ID'
+    script = f"mkdir {busy}/$EXECD_JOB_ID; ls {busy} | wc -l > seen; sleep 0.3; rmdir {busy}/$EXECD_JOB_ID"
     jobs = engine.run(*({"command": script, "resources": {"cores": 2}} for _ in range(3)))
     assert {(Path(job["dir"]) / "seen").read_text().strip() for job in jobs} == {"1"}
 
@@ -202,13 +202,18 @@ def test_a_job_with_ten_megabytes_of_input_runs(engine: Engine) -> None:
 
 
 def test_inputs_that_would_leave_the_directory_are_refused(engine: Engine) -> None:
-    jobs = engine.run(*({"command": ["true"], "inputs": {name: "x"}} for name in ("../out", "/etc/x", ".execd/job_script", "a/../../b")))
+    jobs = engine.run(
+        *({"command": ["true"], "inputs": {name: "x"}} for name in ("../out", "/etc/x", ".execd/job_script", "a/../../b"))
+    )
     assert {job["exit"]["reason"] for job in jobs} == {"build failed"}
 
 
 def test_a_job_that_writes_a_lot_and_leaves_children_behind_ends_and_frees_its_slot(engine: Engine) -> None:
     jobs = engine.run(
-        {"command": "head -c 50000000 /dev/zero"}, {"command": "sleep 300 & echo left"}, {"command": ["true"]}, {"command": ["true"]}
+        {"command": "head -c 50000000 /dev/zero"},
+        {"command": "sleep 300 & echo left"},
+        {"command": ["true"]},
+        {"command": ["true"]},
     )
     assert [job["status"] for job in jobs] == ["finished"] * 4
 

@@ -47,18 +47,32 @@ class Engine:
             content[section] = {**content[section], **values} if both_documents else values
         self.file.write_text(yaml.safe_dump(content))
 
+    def change(self, **sections: Any) -> None:
+        """Replaces whole sections of the configuration."""
+        self.file.write_text(yaml.safe_dump({**yaml.safe_load(self.file.read_text()), **sections}))
+
     @property
     def config(self) -> Config:
         return load(self.file)
 
-    def execd(self, *arguments: str, check: bool = True, configured: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+    def execd(
+        self, *arguments: str, check: bool = True, configured: bool = True, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the command line."""
         options = ["-c", str(self.file)] if configured else []
         done = subprocess.run(
-            [*EXECD, *options, *arguments], capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL, check=False, **more
+            [*EXECD, *options, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **more,
         )
         if check and done.returncode != 0:
-            raise AssertionError(f"execd {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}\n{self.log()}")
+            raise AssertionError(
+                f"execd {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}\n{self.log()}"
+            )
         return done
 
     def start(self) -> None:
@@ -88,7 +102,9 @@ class Engine:
     def wait(self, ids: Collection[Any], timeout: float = 60.0) -> list[dict[str, Any]]:
         """The jobs, when all of them have ended."""
         with self.client() as client:
-            until(lambda: set(client.statuses(ids).values()) <= FINAL, f"all {len(ids)} jobs ended\n{self.log()[-5000:]}", timeout)
+            until(
+                lambda: set(client.statuses(ids).values()) <= FINAL, f"all {len(ids)} jobs ended\n{self.log()[-5000:]}", timeout
+            )
             return [client.get(job_id) for job_id in ids]
 
     def run(self, *documents: dict[str, Any], timeout: float = 60.0) -> list[dict[str, Any]]:
@@ -103,7 +119,11 @@ class Engine:
                 job = client.get(job_id)
                 return job if job["status"] in statuses else None
 
-            return until(reached, f"job {job_id} is {' or '.join(statuses)}, not {client.get(job_id)['status']}\n{self.log()[-3000:]}", timeout)
+            return until(
+                reached,
+                f"job {job_id} is {' or '.join(statuses)}, not {client.get(job_id)['status']}\n{self.log()[-3000:]}",
+                timeout,
+            )
 
     def state(self) -> dict[str, Any]:
         """What `execd status --json` says."""
