@@ -11,7 +11,9 @@ from tests.support.servers import closed_port, mail_server, web_server
 
 def told(engine: Engine, job_id: Any) -> dict[str, Any]:
     """The job, when its notification is done."""
-    return until(lambda: (job := engine.job(job_id))["times"].get("notified") and job, "the owner was told\n" + engine.log()[-2000:])
+    return until(
+        lambda: (job := engine.job(job_id))["times"].get("notified") and job, "the owner was told\n" + engine.log()[-2000:]
+    )
 
 
 def test_owners_are_told_by_mail_and_by_webhook_how_their_jobs_ended(make_engine: MakeEngine) -> None:
@@ -19,7 +21,9 @@ def test_owners_are_told_by_mail_and_by_webhook_how_their_jobs_ended(make_engine
         engine = make_engine(
             notification={
                 "targets": {
-                    "owner": {"url": f"mailto://127.0.0.1:{mails.port}/?from=execd@example.org&to={{owner}}@example.org&mode=insecure"},
+                    "owner": {
+                        "url": f"mailto://127.0.0.1:{mails.port}/?from=execd@example.org&to={{owner}}@example.org&mode=insecure"
+                    },
                     "hook": {"url": f"json://127.0.0.1:{hooks.port}/jobs"},
                 },
                 "default": ["owner", "hook"],
@@ -51,7 +55,10 @@ def test_a_target_that_fails_is_tried_again_and_does_not_hold_up_the_other(make_
         )
         engine.start()
         (job,) = engine.run({"command": ["true"]})
-        job = until(lambda: (now := engine.job(job["_id"])).get("notified", {}).get("dead", {}).get("attempts") == 3 and now, "three attempts")
+        job = until(
+            lambda: (now := engine.job(job["_id"])).get("notified", {}).get("dead", {}).get("attempts") == 3 and now,
+            "three attempts",
+        )
         assert job["notified"]["dead"]["error"]
         assert job["notified"]["alive"]["at"]
         assert len(hooks.bodies) == 1

@@ -24,7 +24,6 @@ def engine(shared_engine: Engine) -> Iterator[Engine]:
         until(lambda: {job["status"] for job in client.find()} <= FINAL, "the jobs of the test have ended")
 
 
-
 def members(job: dict[str, Any]) -> list[psutil.Process]:
     """The processes of a running job's session."""
     leader = int(job["execution"]["job_no"].split(".")[0])

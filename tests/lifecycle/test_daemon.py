@@ -155,10 +155,14 @@ def test_systemd_is_told_of_readiness_and_of_the_end(make_engine: MakeEngine, sh
 
 def test_reload_takes_a_new_rule_and_refuses_a_bad_file_by_name(engine: Engine) -> None:
     rule = engine.directory / "routing_rules" / "by_size.py"
-    rule.write_text("from execution_engine.job_routing import rules\n\n@rules.register\ndef is_odd(job):\n    return job.name == 'odd'\n")
+    rule.write_text(
+        "from execution_engine.job_routing import rules\n\n@rules.register\ndef is_odd(job):\n    return job.name == 'odd'\n"
+    )
     text = engine.file.read_text()
     engine.file.write_text(
-        text.replace("routes:\n", "routes:\n- {name: odd, rules: [is_odd], execution_system: here}\n").replace("routes: [", "routes: [")
+        text.replace("routes:\n", "routes:\n- {name: odd, rules: [is_odd], execution_system: here}\n").replace(
+            "routes: [", "routes: ["
+        )
     )
     engine.execd("reload")
     (job,) = engine.run({"command": ["true"], "name": "odd"})
@@ -214,5 +218,3 @@ def test_jobs_do_not_inherit_the_engines_files_or_environment(engine: Engine) ->
     names = {line.split("=")[0] for line in (directory / "env").read_text().splitlines()}
     assert "EXECD_JOB_ID" in names
     assert not names & {"PYTHONPATH", "NOTIFY_SOCKET"}
-
-

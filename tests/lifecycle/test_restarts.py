@@ -20,12 +20,28 @@ def runs(engine: Engine) -> Counter[str]:
     return Counter(line for path in (engine.directory / "ran").iterdir() for line in path.read_text().split())
 
 
-def test_jobs_inserted_while_the_engine_is_stopped_and_started_five_times_all_end_and_each_ran_once(make_engine: MakeEngine) -> None:
+def test_jobs_inserted_while_the_engine_is_stopped_and_started_five_times_all_end_and_each_ran_once(
+    make_engine: MakeEngine,
+) -> None:
     engine = make_engine()
     (engine.directory / "ran").mkdir()
     engine.start()
     command = f"echo $EXECD_JOB_ID >> {engine.directory}/ran/$EXECD_JOB_ID; sleep 0.0$(( $$ % 10 ))"
-    simulate = [*EXECD, "-c", str(engine.file), "simulate", "--jobs", str(JOBS), "--interval", "0", "--failing", "0", "--command", command, "--json"]
+    simulate = [
+        *EXECD,
+        "-c",
+        str(engine.file),
+        "simulate",
+        "--jobs",
+        str(JOBS),
+        "--interval",
+        "0",
+        "--failing",
+        "0",
+        "--command",
+        command,
+        "--json",
+    ]
     app = subprocess.Popen(simulate, stdout=subprocess.PIPE, text=True)
     try:
         for _ in range(5):
@@ -39,7 +55,7 @@ def test_jobs_inserted_while_the_engine_is_stopped_and_started_five_times_all_en
     with engine.client() as client:
         jobs = engine.wait([client.store.resolve(job_id) for job_id in ids])
     assert {job["status"] for job in jobs} == {"finished"}
-    assert runs(engine) == Counter({job_id: 1 for job_id in ids})
+    assert runs(engine) == Counter(dict.fromkeys(ids, 1))
 
 
 def test_jobs_survive_the_death_of_every_process_of_the_engine_and_each_ran_once(make_engine: MakeEngine) -> None:

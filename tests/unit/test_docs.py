@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from execution_engine.config.description import keys
-from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.job import Job
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.status import TRANSITIONS, Status
 
 ROOT = Path(__file__).parents[2]

@@ -36,7 +36,9 @@ def killed(**fields: Any) -> Job:
 
 
 def record(code: int) -> ExitRecord:
-    return ExitRecord(code=code, attempt=1, host="node7", started=NOW.timestamp() - 5, ended=NOW.timestamp() - 1, wall=4.0, cpu=2.0)
+    return ExitRecord(
+        code=code, attempt=1, host="node7", started=NOW.timestamp() - 5, ended=NOW.timestamp() - 1, wall=4.0, cpu=2.0
+    )
 
 
 def test_a_record_with_exit_code_0_is_success() -> None:
@@ -136,8 +138,9 @@ def test_a_job_that_begins_to_run_gets_its_start_time() -> None:
     assert decide(job(Status.PENDING), status=Status.RUNNING).fields == {"times.started": NOW}
 
 
-def test_a_code_that_is_not_settled_waits_for_the_record_through_the_grace_period() -> None:
+def test_a_script_that_ended_by_itself_has_the_grace_period_for_its_record() -> None:
     account = Account(code=3, settled=False)
     assert decide(job(), status=Status.UNKNOWN, account=account).status is Status.UNKNOWN
     verdict = decide(job(Status.UNKNOWN, since=GRACE + 1), status=Status.UNKNOWN, account=account)
-    assert (verdict.status, verdict.fields["exit"]["code"], verdict.fields["exit"]["reason"]) == (Status.ERROR, 3, "exit code")
+    assert verdict.status is Status.ERROR
+    assert (verdict.fields["exit"]["code"], verdict.fields["exit"]["reason"]) == (3, "no exit record")
