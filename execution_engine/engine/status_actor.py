@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,23 @@ class StatusActor(LaneActor):
         super().__init__(workplace, system)
         self._notifier = Notifier(self.site.config.notification)
 
+    def boot(self) -> None:
+        """A system that is out of reach keeps nobody from reading what jobs that ended there wrote."""
+        try:
+            super().boot()
+        except ExecutionSystemError as error:
+            if error.transient and self.system.record_suffices:
+                self._turn(lambda jobs: self._look([job for job in jobs if self._record(job) is not None]))
+            raise
+
     def turn(self) -> int:
+        self._turn(self._one_by_one if self.careful else self._look)
+        return 0
+
+    def _turn(self, look: Callable[[list[Job]], list[Change]]) -> None:
         now = self.clock.now()
         here = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
-        jobs = [job for job in here if job.lease.until is None or job.lease.until <= now]
-        changes = self._one_by_one(jobs) if self.careful else self._look(jobs)
+        changes = look([job for job in here if job.lease.until is None or job.lease.until <= now])
         over = [change for change in changes if change.status in FINAL]
         self.tell(
             did={
@@ -42,7 +55,6 @@ class StatusActor(LaneActor):
                 "notify": sum(1 for change in over if change.due_at is not None),
             }
         )
-        return 0
 
     def _look(self, jobs: list[Job]) -> list[Change]:
         """Asks about these jobs and stores what is new; returns the changes that took place."""

@@ -74,24 +74,21 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
     if account.usage:
         fields["usage"] = account.usage.model_dump()
     if account.reason or (account.code and account.settled):
-        return _failed_by(job, account, fields)
+        signal = ExitRecord(account.code, job.attempt, "").signal if account.code else None
+        reason = account.reason or ("killed" if _kill_sent(job) else "signal" if signal else "exit code")
+        return _failed(job, account.code, signal, reason, account, fields)
     if _kill_sent(job):
         return _failed(job, None, None, "killed", account, fields)
     since = job.history[-1].at if job.status is Status.UNKNOWN and job.history else now
     if now - since < timedelta(seconds=grace):
         return Verdict(Status.UNKNOWN, "its system has it no longer, and there is no exit record (yet)")
-    if account.code:
-        return _failed_by(job, account, fields)
-    reason = "node lost" if account.code != 0 else "no exit record"
-    reason = reason if seen.started else "never started"
+    if not account.settled:
+        reason = "no exit record"
+    elif seen.started:
+        reason = "node lost" if account.code != 0 else "no exit record"
+    else:
+        reason = "never started"
     return _failed(job, account.code, None, reason, account, fields)
-
-
-def _failed_by(job: Job, account: Account, fields: dict[str, Any]) -> Verdict:
-    """The system knows how it ended."""
-    signal = ExitRecord(account.code, job.attempt, "").signal if account.code else None
-    reason = account.reason or ("killed" if _kill_sent(job) else "signal" if signal else "exit code")
-    return _failed(job, account.code, signal, reason, account, fields)
 
 
 def _failed(

@@ -86,8 +86,8 @@ class Account:
     message: str = ""
     """the system's own words"""
     settled: bool = True
-    """False: a `code` is believed only after the grace period, because the exit record tells more and may be late: a network file
-    system shows new files after a while"""
+    """False: the script ended by itself, so there should be an exit record, which may be late: a network file system shows new
+    files after a while.  `code` is no more than what the system saw"""
 
 
 @dataclass(frozen=True, slots=True)

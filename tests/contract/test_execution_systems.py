@@ -13,6 +13,7 @@ from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.systems.execution_systems import Started
 from execution_engine.systems.local_keeper import processes
 from tests.support.execution_systems import SYSTEMS
+from tests.support.gridengine import gridengine_site
 from tests.support.job_sites import JobSite, submitted, until
 
 GONE = FINAL | {Status.UNKNOWN}
@@ -20,8 +21,11 @@ BUSY = ON_SYSTEM - {Status.UNKNOWN}
 WAIT_FOR_EVER = "echo $$ >pid; sleep 1000"
 
 
-@pytest.fixture(params=SYSTEMS)
+@pytest.fixture(params=[*SYSTEMS, pytest.param("OGS", marks=pytest.mark.gridengine)])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobSite]:
+    if request.param == "OGS":
+        yield from gridengine_site(request.getfixturevalue("gridengine"), tmp_path)
+        return
     site = JobSite(tmp_path, SYSTEMS[request.param])
     yield site
     site.end()
@@ -181,7 +185,10 @@ def test_suspending_stops_the_job_and_resuming_lets_it_go_on_or_both_are_refused
     site.wait(job, Status.RUNNING)
     until(lambda: _grows(site, job, beats))
     site.file(job, "stop").touch()
-    assert site.wait(job) is Status.FINISHED
+    site.wait_gone(job)
+    record = site.record(job)
+    assert record is not None
+    assert record.code == 0
 
 
 def _grows(site: JobSite, job: Job, size: int, seconds: float = 5.0) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -54,6 +55,8 @@ class JobSite:
         self.context = Context("here", self.run_dir, {"PATH": PATH}, kill_delay)
         self._make = make
         self._numbers = count(1)
+        self.names = f"execd-test-{uuid.uuid4().hex[:8]}"
+        """how the jobs' names in the system begin, which others may use at the same time"""
         self.system = self.another_actor()
 
     def another_actor(self) -> ExecutionSystem:
@@ -65,7 +68,7 @@ class JobSite:
     def job(self, command: str | list[str], **fields: Any) -> Job:
         """A job that is built and not yet submitted."""
         number = next(self._numbers)
-        name = {"execution": {"name": f"job{number}.1"}}
+        name = {"execution": {"name": f"{self.names}-{number}-1"}}
         job = Job.from_document({"_id": f"job{number}", "status": "submitting", "command": command, **name, **fields})
         return job.model_copy(update={"dir": str(build(job, self.config))})
 
