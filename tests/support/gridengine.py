@@ -26,6 +26,8 @@ from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems.execution_systems import Account, Context, ExecutionSystem, Health, Started
 from execution_engine.systems.ogs import OGS
+from tests.support.engine_fixtures import short_directory
+from tests.support.engines import Engine, running_engine
 from tests.support.job_sites import JobSite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,10 +60,17 @@ class Cell:
             "commands": str(self.commands),
         }
 
-    @property
-    def entry(self) -> dict[str, Any]:
-        """Such an execution system."""
-        return {"class": "OGS", **self.options}
+    def settings(self, **options: Any) -> dict[str, Any]:
+        """The sections of an engine's configuration that gives all jobs to this cell, and is quick to notice."""
+        return {
+            "execution_systems": {"cluster": {"class": "OGS", **self.options, **options}},
+            "routes": [{"name": "all", "execution_system": "cluster"}],
+            "engine": {
+                "grace": "2s",
+                "status_interval": {"min": "200ms", "max": "1s"},
+                "retry_delay": {"min": "200ms", "max": "1s"},
+            },
+        }
 
     def run(self, *words: str) -> str:
         """Runs a command of Grid Engine, and returns what it prints."""
@@ -129,6 +138,17 @@ def gridengine(gridengine_cell: Cell) -> Iterator[Cell]:
     """A cell for jobs."""
     with _reserved(fcntl.LOCK_SH):
         yield gridengine_cell
+
+
+@pytest.fixture(scope="module")
+def gridengine_engine(gridengine_cell: Cell) -> Iterator[Engine]:
+    """A running engine that gives its jobs to the cell, one for all tests of a module that leave it as they found it."""
+    with (
+        _reserved(fcntl.LOCK_SH),
+        short_directory() as directory,
+        running_engine(directory / "engine", **gridengine_cell.settings()) as engine,
+    ):
+        yield engine
 
 
 @pytest.fixture
