@@ -29,7 +29,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from execution_engine.config.description import keys
 from execution_engine.engine import assembly  # noqa: F401 - it registers the rules and systems that come along
-from execution_engine.engine.verdict import REASONS
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.job_routing import rules
 from execution_engine.jobs import status as status_module
 from execution_engine.jobs.job import NOT_YET, Duration, Job, Size

@@ -125,7 +125,7 @@ class StatusActor(LaneActor):
             record=record,
             status=status,
             account=self._account(job, record) if gone else None,
-            started=gone and read_start_marker(Path(job.dir or "/nonexistent")) is not None,
+            started=gone and self._has_started(job),
         )
         verdict = judge(job, seen, self.clock.now(), self.settings.grace)
         if verdict.status is job.status and not verdict.fields:
@@ -135,6 +135,10 @@ class StatusActor(LaneActor):
         fields = {**verdict.fields, "results": self._results(job)}
         told = self._notifier.targets_of(job.model_copy(update={"status": verdict.status}))
         return Change(job, verdict.status, why=verdict.why, fields=fields, due_at=self.clock.now() if told else None)
+
+    def _has_started(self, job: Job) -> bool:
+        """The start marker tells; a job that ran and removed its own marker was seen running."""
+        return job.times.started is not None or read_start_marker(Path(job.dir or "/nonexistent")) is not None
 
     def _account(self, job: Job, record: ExitRecord | None) -> Account | None:
         try:

@@ -73,6 +73,8 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
     fields: dict[str, Any] = {"times.ended": now}
     if account.usage:
         fields["usage"] = account.usage.model_dump()
+    if account.reason == "no exit record" and _kill_sent(job):
+        return _failed(job, None, None, "killed", account, fields)
     if account.reason or (account.code and account.settled):
         signal = ExitRecord(account.code, job.attempt, "").signal if account.code else None
         reason = account.reason or ("killed" if _kill_sent(job) else "signal" if signal else "exit code")

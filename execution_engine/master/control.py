@@ -25,6 +25,7 @@ from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
 
 _START_TIMEOUT = 120.0
 _RELOAD_TIMEOUT = 90.0
+_END_TIMEOUT = 10.0
 
 
 def start(config_file: Path, *, foreground: bool) -> int:
@@ -100,10 +101,11 @@ def _answer(channel: Channel) -> Message:
 def _ready(message: Message, config: Config) -> int:
     if "ready" in message:
         return int(message["ready"])
-    if message.get("configuration"):
-        raise ConfigError(message["failed"])
     if message.get("error") == AlreadyRunning.__name__:
         raise AlreadyRunning(config.run_dir, holder(config.run_dir) or 0)
+    _until(lambda: holder(config.run_dir) is None, _END_TIMEOUT)
+    if message.get("configuration"):
+        raise ConfigError(message["failed"])
     raise DaemonError("the engine did not start: " + "; ".join(message["failed"]))
 
 

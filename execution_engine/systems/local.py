@@ -31,7 +31,7 @@ from execution_engine.systems.execution_systems import Account, Health, Started
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
-from execution_engine.systems.local_keeper.records import Order, ProcessRecord, Records, UsageRecord, read
+from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, ProcessRecord, Records, UsageRecord, read
 
 _STOP_TIMEOUT = 2.0
 _STOP_PAUSE = 0.005
@@ -177,11 +177,19 @@ class Local(execution_systems.ExecutionSystem):
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
         usage = read(_directory(job), job.attempt).usage
+        if record is None and usage is None and self._was_rebooted(job):
+            return Account("node lost", message="the machine was started anew while it ran")
+        if record is None and (usage is None or (usage.reason is None and not usage.signalled)):
+            return Account("no exit record", message=_last_words(job))  # on this host nothing is late: it was never written
         if usage is None:
             return None
         wall = record.wall if record is not None and record.wall is not None else usage.wall
         used = Usage(wall=wall, cpu=usage.cpu, memory=usage.memory, host=socket.gethostname())
         return Account(usage.reason, usage.code, used, _explain(job, usage))
+
+    def _was_rebooted(self, job: Job) -> bool:
+        process = read(_directory(job), job.attempt).process
+        return process is not None and process.boot != processes.boot_id()
 
     # --- ending, stopping
 
@@ -264,6 +272,15 @@ def _final_status(job: Job, usage: UsageRecord) -> Status:
         record = read_exit_record(Path(_directory(job)))
         code = record.code if record is not None and record.attempt == job.attempt else None
     return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
+
+
+def _last_words(job: Job) -> str:
+    """What the job script itself said last: for example that the disk is full."""
+    try:
+        lines = (Path(_directory(job)) / SCRIPT_LOG).read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"its directory cannot be read: {error.strerror}"
+    return lines[-1][:500] if lines else ""
 
 
 def _explain(job: Job, usage: UsageRecord) -> str:

@@ -189,3 +189,18 @@ def test_jobs_of_a_system_that_was_taken_out_of_the_configuration_wait_and_every
     engine.execd("reload")
     engine.execd("kill", str(first), str(waiting))
     assert {job["status"] for job in engine.wait([first, waiting])} == {"killed"}
+
+
+def test_a_command_that_ended_well_on_a_full_disk_has_no_exit_record_and_no_made_up_exit_code(
+    make_engine: MakeEngine, small_disk: Path
+) -> None:
+    engine = make_engine(jobs_dir=str(small_disk))
+    engine.start()
+    (job,) = engine.run({"command": "head -c 10000000 /dev/zero > big; exit 0"})
+    assert (job["status"], job["exit"]) == ("error", {"code": None, "signal": None, "reason": "no exit record"})
+    assert "ended with" in job["error"]["details"]
+
+
+def test_a_job_that_removes_its_own_directory_did_start_and_holds_its_slot_no_longer_than_it_runs(engine: Engine) -> None:
+    jobs = engine.run(*({"command": "rm -rf $EXECD_JOB_DIR"} for _ in range(4)), timeout=20)
+    assert {(job["status"], job["exit"]["reason"]) for job in jobs} == {("error", "no exit record")}

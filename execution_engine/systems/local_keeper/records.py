@@ -80,6 +80,11 @@ class UsageRecord(NamedTuple):
     def identity(self) -> Identity:
         return Identity(self.pid, self.start)
 
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal ended the job script itself, which then could not write its record."""
+        return self.code is not None and self.code > 128
+
 
 class Records(NamedTuple):
     """What the directory tells of one attempt of a job."""
