@@ -1,0 +1,89 @@
+"""The qmaster is away, or hangs: nothing is decided about any job, and all goes on when it is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine_fixtures import MakeEngine
+from tests.support.engines import Engine, until
+from tests.support.gridengine import Cell
+
+pytestmark = pytest.mark.gridengine
+
+
+@pytest.fixture
+def engine(own_gridengine: Cell, make_engine: MakeEngine) -> Engine:
+    engine = make_engine(**own_gridengine.settings(timeout="2s"))
+    engine.start()
+    return engine
+
+
+def statuses(job: dict[str, Any]) -> list[str]:
+    return [entry["status"] for entry in job["history"]]
+
+
+def system(engine: Engine) -> dict[str, Any]:
+    return engine.state()["systems"]["cluster"]
+
+
+def lines(engine: Engine, words: str) -> list[str]:
+    return [line for line in engine.log().splitlines() if words in line]
+
+
+def test_a_qmaster_that_is_away_changes_no_status_and_is_waited_for(engine: Engine, own_gridengine: Cell) -> None:
+    running, ending = engine.submit(
+        {"command": "while [ ! -e go ]; do sleep 0.1; done"}, {"command": "while [ ! -e go ]; do sleep 0.1; done; exit 3"}
+    )
+    directories = [Path(engine.until_status(job_id, "running")["dir"]) for job_id in (running, ending)]
+    own_gridengine.testbed("outage")
+    (new,) = engine.submit({"command": ["true"]})
+    until(lambda: not system(engine)["ok"], "execd status shows the outage")
+    (directories[1] / "go").touch()
+    assert engine.wait([ending])[0]["exit"]["code"] == 3  # its record tells, without the cell
+    until(lambda: [outage for outage in engine.state()["outages"] if outage["count"] > 3], "it is tried again and again")
+    assert engine.job(running)["status"] == "running"
+    assert engine.job(new)["status"] in ("to be submitted", "submitting")
+    own_gridengine.testbed("up")
+    (job,) = engine.wait([new])
+    assert job["status"] == "finished"
+    until(lambda: system(engine)["ok"], "execd status shows that it is over")
+    (directories[0] / "go").touch()
+    (job,) = engine.wait([running])
+    assert job["status"] == "finished"
+    assert statuses(job).count("running") == 1
+    assert "unknown" not in statuses(job)
+    assert len(lines(engine, "cluster does not answer:")) == 1
+    assert len(lines(engine, "cluster answers again")) == 1
+
+
+def test_a_qmaster_that_hangs_costs_no_job_and_blames_none(engine: Engine, own_gridengine: Cell) -> None:
+    (running,) = engine.submit({"command": "while [ ! -e go ]; do sleep 0.1; done"})
+    directory = Path(engine.until_status(running, "running")["dir"])
+    qmaster = own_gridengine.qmaster()
+    os.kill(qmaster, signal.SIGSTOP)
+    try:
+        ids = engine.submit(*({"command": "echo run >> runs"} for _ in range(10)))
+        until(lambda: not system(engine)["ok"], "execd status shows the outage", timeout=60)
+    finally:
+        os.kill(qmaster, signal.SIGCONT)
+    jobs = engine.wait(ids)
+    assert {job["status"] for job in jobs} == {"finished"}
+    assert {(Path(job["dir"]) / "runs").read_text() for job in jobs} == {"run\n"}
+    assert {job["lease"]["crashes"] for job in jobs} == {0}
+    (directory / "go").touch()
+    assert engine.wait([running])[0]["status"] == "finished"
+
+
+def test_submissions_in_whose_midst_the_qmaster_is_killed_run_once(engine: Engine, own_gridengine: Cell) -> None:
+    ids = engine.submit(*({"command": "echo run >> runs"} for _ in range(100)))
+    until(lambda: lines(engine, "→ submitted"), "submissions have begun")
+    os.kill(own_gridengine.qmaster(), signal.SIGKILL)
+    own_gridengine.testbed("up")
+    jobs = engine.wait(ids, timeout=100)
+    assert {job["status"] for job in jobs} == {"finished"}
+    assert {(Path(job["dir"]) / "runs").read_text() for job in jobs} == {"run\n"}
