@@ -1,1 +1,6 @@
-pytest_plugins = ["tests.support.engine_fixtures", "tests.support.gridengine", "tests.support.left_out", "tests.support.store_fixtures"]
+pytest_plugins = [
+    "tests.support.engine_fixtures",
+    "tests.support.gridengine",
+    "tests.support.left_out",
+    "tests.support.store_fixtures",
+]

@@ -29,10 +29,10 @@ from sphinx.util.docutils import SphinxDirective
 
 from execution_engine.config.description import keys
 from execution_engine.engine import assembly  # noqa: F401 - it registers the rules and systems that come along
-from execution_engine.jobs.reasons import REASONS
 from execution_engine.job_routing import rules
 from execution_engine.jobs import status as status_module
 from execution_engine.jobs.job import NOT_YET, Duration, Job, Size
+from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.status import TRANSITIONS, Status
 from execution_engine.systems import execution_systems
 

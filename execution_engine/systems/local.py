@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from execution_engine.errors import ExecutionSystemError, NotSupported
-from execution_engine.jobs.exit_record import ExitRecord, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import format_duration, format_size
@@ -176,20 +176,24 @@ class Local(execution_systems.ExecutionSystem):
         return Status.RUNNING if held else Status.UNKNOWN
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
-        usage = read(_directory(job), job.attempt).usage
-        if record is None and usage is None and self._was_rebooted(job):
-            return Account("node lost", message="the machine was started anew while it ran")
+        records = read(_directory(job), job.attempt)
+        usage, record = records.usage, record or _exit_record(job)
         if record is None and (usage is None or (usage.reason is None and not usage.signalled)):
-            return Account("no exit record", message=_last_words(job))  # on this host nothing is late: it was never written
+            return self._without_record(job, records)
         if usage is None:
             return None
         wall = record.wall if record is not None and record.wall is not None else usage.wall
         used = Usage(wall=wall, cpu=usage.cpu, memory=usage.memory, host=socket.gethostname())
         return Account(usage.reason, usage.code, used, _explain(job, usage))
 
-    def _was_rebooted(self, job: Job) -> bool:
-        process = read(_directory(job), job.attempt).process
-        return process is not None and process.boot != processes.boot_id()
+    def _without_record(self, job: Job, records: Records) -> Account | None:
+        """On this host nothing is late: what is not there now was never written."""
+        process = _identify(job, records)
+        if process is None:
+            return None
+        if process.boot not in ("", processes.boot_id()):
+            return Account("node lost", message="the machine was started anew while it ran")
+        return Account("no exit record", message=_last_words(job))
 
     # --- ending, stopping
 
@@ -269,9 +273,14 @@ def _final_status(job: Job, usage: UsageRecord) -> Status:
         return Status.KILLED
     code = usage.code
     if code is None:  # an adopted job
-        record = read_exit_record(Path(_directory(job)))
-        code = record.code if record is not None and record.attempt == job.attempt else None
+        record = _exit_record(job)
+        code = record.code if record is not None else None
     return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
+
+
+def _exit_record(job: Job) -> ExitRecord | None:
+    record = read_exit_record(Path(_directory(job)))
+    return record if record is not None and record.attempt == job.attempt else None
 
 
 def _last_words(job: Job) -> str:
@@ -280,7 +289,8 @@ def _last_words(job: Job) -> str:
         lines = (Path(_directory(job)) / SCRIPT_LOG).read_text(errors="replace").splitlines()
     except OSError as error:
         return f"its directory cannot be read: {error.strerror}"
-    return lines[-1][:500] if lines else ""
+    said = [line for line in lines if line.startswith("execd: ")] or [line for line in lines if JOB_SCRIPT in line]
+    return said[-1][:500] if said else ""
 
 
 def _explain(job: Job, usage: UsageRecord) -> str:

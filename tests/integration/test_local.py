@@ -162,7 +162,9 @@ def test_a_job_may_remove_its_own_directory(site: JobSite) -> None:
     job = site.start('rm -rf "$EXECD_JOB_DIR"; sleep 0.2')
     site.wait_gone(job)
     assert site.system.get_status(job) is Status.UNKNOWN
-    assert site.system.account(job, None) is None
+    account = site.system.account(job, None)
+    assert account is not None
+    assert account.reason == "no exit record"
 
 
 @pytest.mark.parametrize(
