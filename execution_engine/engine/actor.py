@@ -1,9 +1,8 @@
 """What all actors have in common: a short-lived process that claims batches of jobs, works on them and reports.
 
 An actor's messages to the monitor: `{"beat": true}` while it makes progress, `{"did": {...}}` after each batch, `{"idle":
-true}` when it found
-nothing to do and waits for a while, `{"outage": what, "error": text}` when the database or its system did not answer.  The
-monitor's to an actor: `{"go": true}` (look again) and `{"stop": true}` (finish the batch and end).
+true}` when it found nothing to do and waits for a while, `{"outage": what, "error": text}` when the database or its system did
+not answer.  The monitor's to an actor: `{"go": true}` (look again) and `{"stop": true}` (finish the batch and end).
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ class Actor:
     # --- claims and changes
 
     def claim(self, lane: str | None = None, limit: int | None = None, cores: int | None = None) -> list[Claimed]:
-        """Claims a batch of this actor's work, and reports the jobs that must not be worked on: they have ended here."""
+        """Claims a batch of this actor's work, for the time of one lease."""
         assert self.work is not None
         query, until = Query(self.work, lane), self._new_lease()
         limit = self.settings.batch if limit is None else limit

@@ -1,13 +1,12 @@
 """The warm process from which actors are forked: modules and the administrator's plug-ins are loaded there, once.
 
 Why not `multiprocessing`'s forkserver: that one is a single one per process and cannot be given an environment of its own (a
-DRMAA library
-needs one before its process starts), nor be replaced as a whole at `reload`.  It hides by which signal a child ended.
+DRMAA library needs one before its process starts), nor be replaced as a whole at `reload`.  It hides by which signal a child
+ended.
 
-The monitor starts it and talks to it over a channel.  Monitor → server: first the configuration, then `{"fork": N, ...}` with the
-actor's end of a channel, and `{"kill": PID}`.  Server → monitor: `{"ready": {...}}` or `{"failed": [problems]}`, then
-`{"forked": N, "pid": ...}` and
-`{"ended": PID, "status": WAIT_STATUS}`.  It holds no threads and no connections.
+The monitor starts it and talks to it over a channel.  Monitor → server: first the configuration, then `{"fork": N, ...}` with
+the actor's end of a channel, and `{"kill": PID}`.  Server → monitor: `{"ready": {...}}` or `{"failed": [problems]}`, then
+`{"forked": N, "pid": ...}` and `{"ended": PID, "status": WAIT_STATUS}`.  It holds no threads and no connections.
 """
 
 from __future__ import annotations

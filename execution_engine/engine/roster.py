@@ -67,9 +67,8 @@ class _Staff:
 class Roster:
     """Starts actors where they are wanted, up to a limit for each post.
 
-    `on_message(worker, message)` and `on_death(worker, crash, code)` tell the monitor; `crash` says how the actor died if
-    its jobs
-    may be to blame.  The channels of living actors are in the selector, with the worker as data.
+    `on_message(worker, message)` and `on_death(worker, crash, code)` tell the monitor; `crash` says how the actor died if its
+    jobs may be to blame.  The channels of living actors are in the selector, with the worker as data.
     """
 
     def __init__(
@@ -82,6 +81,8 @@ class Roster:
         self._clock = clock
         self._selector = selector
         self.deadline = 0.0
+        self.database = ""
+        """the identity of the only database that actors may use"""
         self._on_message, self._on_death = on_message, on_death
         self._staff: dict[Post, _Staff] = {}
         self._unborn: dict[int, Worker] = {}
@@ -131,7 +132,7 @@ class Roster:
         self._number += 1
         now = self._clock.monotonic()
         name = f"{post.kind}-{self._number}"
-        spec = {"kind": post.kind, "system": post.system, "name": name, "careful": staff.careful}
+        spec = {"kind": post.kind, "system": post.system, "name": name, "careful": staff.careful, "database": self.database}
         server = self.crew.of(post.system)
         worker = Worker(post, name, server.fork(self._number, spec), server, now, now, careful=staff.careful)
         staff.wanted = False

@@ -3,9 +3,7 @@ after what the shell's `times` prints (processor time of the shell itself, then 
 
     execd-start-1 attempt=1 pid=4711 start=1234567 host=node7 end
 
-    0m0.000000s 0m0.010000s
-    0m2.400000s 0m0.030000s
-    execd-exit-1 code=0 attempt=1 host=node7 began=9876.54 ended=9879.01 end
+    0m0.000000s 0m0.010000s 0m2.400000s 0m0.030000s execd-exit-1 code=0 attempt=1 host=node7 began=9876.54 ended=9879.01 end
 
 A line is whole or it is not there: it is written in one piece and carries an end mark; a reader that does not find the mark
 (a full disk, a network file system that shows the file late) takes it as absent and reads again later.

@@ -8,10 +8,9 @@
         def get_status(self, job): ...   # -> Status
         def kill(self, job): ...
 
-A system lives in an actor process: `boot` is called once there before anything else, `close` at its end.  Every method may
-be called again
-for the same job after a crash.  The engine reads the job script's exit record itself; a system tells only what it knows
-beyond that.
+A system lives in an actor process: `boot` is called once there before anything else, `close` at its end.  Every method may be
+called again for the same job after a crash.  The engine reads the job script's exit record itself; a system tells only what it
+knows beyond that.
 """
 
 from __future__ import annotations
@@ -102,12 +101,10 @@ class ExecutionSystem(ABC):
     """A place where jobs run.  `run`, `get_status` and `kill` are all that must be implemented.
 
     Errors: raise ExecutionSystemError(transient=True) when the system is down or busy: the engine tries again later, the job
-    keeps
-    its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.  Any other
-    exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as "unknown":
-    the engine
-    calls `find` before it submits again.  So does an OSError from `run`, without being logged as a fault: the connection broke,
-    and the system may have the job.
+    keeps its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.
+    Any other exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as
+    "unknown": the engine calls `find` before it submits again.  So does an OSError from `run`, without being logged as a fault:
+    the connection broke, and the system may have the job.
     """
 
     Options: ClassVar[type[Options]] = Options
@@ -150,10 +147,9 @@ class ExecutionSystem(ABC):
 
     @abstractmethod
     def get_status(self, job: Job) -> Status:
-        """What the job is now: one of ON_SYSTEM or FINAL.  A final one means "the system has it no longer"; the exit
-        record decides how it ended.  Raise ExecutionSystemError(transient=True) when the system cannot be asked; return
-        UNKNOWN when it was
-        asked and does not know this job.
+        """What the job is now: one of ON_SYSTEM or FINAL.  A final one means "the system has it no longer"; the exit record
+        decides how it ended.  Raise ExecutionSystemError(transient=True) when the system cannot be asked; return UNKNOWN when
+        it was asked and does not know this job.
         """
 
     @abstractmethod
@@ -181,8 +177,7 @@ class ExecutionSystem(ABC):
         """The native id under which the system knows `job.execution.name`, or None when it certainly does not have it.
 
         Called after a crash between the submission and the storing of its id.  A system that cannot look keeps this default:
-        the job is
-        submitted again, and the start marker in the job's directory keeps its command from running twice.
+        the job is submitted again, and the start marker in the job's directory keeps its command from running twice.
         """
         del job
         return None
