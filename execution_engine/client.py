@@ -58,10 +58,14 @@ class Client:
     def submit(self, documents: Iterable[Document]) -> list[Any]:
         """Stores new jobs and returns their ids in order.  A job is run unless its `status` is `init` (a draft).
 
+        An embedded database is made where there is none, but not beside a running engine: that has lost its own, and waits.
         Raises InvalidJob, which names every bad field of every document; nothing is stored then.
         """
         jobs = _checked(documents)
-        ids = self.store.insert(jobs) if jobs else []
+        if not jobs:
+            return []
+        self.store.boot(create=not self._engine_listens())
+        ids = self.store.insert(jobs)
         self.wake()
         return ids
 
@@ -122,6 +126,13 @@ class Client:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knock, contextlib.suppress(OSError):
             knock.setblocking(False)
             knock.sendto(b"{}", str(self._wake))
+
+    def _engine_listens(self) -> bool:
+        """Whether an engine runs on this machine with the client's configuration."""
+        if self._wake is None:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knock:
+            return knock.connect_ex(str(self._wake)) == 0
 
     def _all_statuses(self, ids: list[Any]) -> dict[Any, Status]:
         """The status of each of these jobs, once the database answers.  Raises NoSuchJob when one is not there."""

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from execution_engine.errors import PluginError
+from execution_engine.users import as_user, name_of
 
 _PREFIX = "execd_plugins."
 _MAX_LINKS = 40
@@ -127,10 +128,9 @@ def trusted(path: Path) -> None:
     steps = list(_walk(path))
     for step, status in steps:
         if status.st_uid not in (0, os.geteuid()):
-            owner = f"user {status.st_uid}"
             raise PluginError(
-                f"{path}: not used, because {_named(step, path)} belongs to {owner}, who could change it; "
-                f"mend it with: chown -h {os.geteuid()} {shlex.quote(str(step))}"
+                f"{path}: not used, because {_named(step, path)} belongs to user {name_of(status.st_uid)}, who could change it; "
+                f"{_advice(step, status.st_uid)}"
             )
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and step != steps[-1][0]
         if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not sticky:
@@ -162,6 +162,13 @@ def _walk(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
             ahead.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
     except OSError as error:
         raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _advice(step: Path, owner: int) -> str:
+    """What to do about another user's file.  Root hears nothing of chown: that would take an engine's files from its user."""
+    if os.geteuid() == 0:
+        return as_user(owner)
+    return f"mend it with: chown -h {os.geteuid()} {shlex.quote(str(step))}"
 
 
 def _named(step: Path, path: Path) -> str:

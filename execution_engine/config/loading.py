@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from execution_engine.config import document, wording
 from execution_engine.config.document import Document
 from execution_engine.config.models import Config
-from execution_engine.config.places import Keys, Problems
+from execution_engine.config.places import Keys, Problems, one_line
 from execution_engine.errors import ConfigError, PluginError
 from execution_engine.plugins import trusted
 
@@ -46,12 +46,17 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
 
 
 def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The absolute path of the configuration file.  Raises ConfigError when there is none."""
+    """The absolute path of the configuration file.  Raises ConfigError when there is none, or a directory in its place."""
     named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
     candidates = USUAL_PLACES if named is None else (named,)
     for candidate in candidates:
-        if candidate.exists():
-            return candidate.absolute()
+        try:
+            if candidate.is_dir():
+                raise ConfigError([f"{candidate.absolute()}: is a directory; give the file, such as {candidate / 'execd.yaml'}"])
+            if candidate.exists():
+                return candidate.absolute()
+        except OSError as error:
+            raise ConfigError([f"{candidate.absolute()}: cannot be read: {error.strerror}"]) from None
     if named is not None:
         raise ConfigError([f"{named.absolute()}: there is no such file" + ("" if path else f" (named by ${VARIABLE})")])
     looked = ", ".join(map(str, USUAL_PLACES))
@@ -85,8 +90,9 @@ def _validated(read: Document) -> Config | None:
     try:
         return Config.model_validate(data | {"file": file}, context={"directory": file.parent})
     except ValidationError as error:
+        unknown = {entry["loc"] for entry in error.errors() if entry["type"] == "extra_forbidden"}
         for keys, what in wording.problems(error, Config, read.places):
-            read.problems.add(keys, what)
+            read.problems.add(keys, what, unknown=keys in unknown)
         return None
 
 
@@ -106,8 +112,11 @@ def _read_secret(read: Document, keys: Keys, section: dict[str, Any]) -> None:
     if "url" in section:
         read.problems.add(at, "expected either url or url_file, found both")
         return
-    file = read.places.file.parent / given
     section["url"] = _UNREAD
+    try:
+        file = read.places.file.parent / Path(given).expanduser()
+    except RuntimeError:  # the model says so
+        return
     try:
         trusted(file)
         section["url"] = file.read_text("utf-8").rstrip("\r\n")
@@ -152,7 +161,7 @@ def _warnings(config: Config) -> list[str]:
         for index, directory in enumerate(directories):
             if not os.path.lexists(directory):
                 found.append(f"{config.place(key, index)}: {key}: {directory} is not there; nothing is loaded from it")
-    return found
+    return [one_line(warning) for warning in found]
 
 
 def _section(data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -40,21 +40,27 @@ def dotted(keys: Keys) -> str:
     return text.removeprefix(".")
 
 
+def one_line(text: str) -> str:
+    """The text with what would break the line, or is not seen, as Python writes it: `\\n`."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 class Problems:
-    """What is wrong with a file.  The first problem of a key is kept: later ones follow from it."""
+    """What is wrong with a file.  The first problem of a key's value is kept: later ones follow from it."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._found: dict[Keys, str] = {}
+        self._unknown: dict[Keys, str] = {}
 
-    def add(self, keys: Keys, what: str) -> None:
-        """Notes what is wrong with this key and what is expected."""
-        self._found.setdefault(keys, what)
+    def add(self, keys: Keys, what: str, *, unknown: bool = False) -> None:
+        """Notes what is wrong with this key and what is expected.  `unknown`: with the key itself, whatever its value is."""
+        (self._unknown if unknown else self._found).setdefault(keys, what)
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._found or self._unknown)
 
     def lines(self) -> list[str]:
         """`FILE:LINE: KEY: what is wrong`, in the order of the file."""
-        in_order = sorted(self._found.items(), key=lambda found: self._places.line(found[0]))
-        return [": ".join(filter(None, (self._places.of(keys), dotted(keys), what))) for keys, what in in_order]
+        in_order = sorted([*self._unknown.items(), *self._found.items()], key=lambda found: self._places.line(found[0]))
+        return [one_line(": ".join(filter(None, (self._places.of(keys), dotted(keys), what)))) for keys, what in in_order]

@@ -41,7 +41,7 @@ def run_actor(spec: dict[str, Any], channel: Channel, site: Site, engine: str) -
     clock = SystemClock()
     store = open_store(site.config.database, clock)
     try:
-        store.boot()
+        store.boot(identity=spec.get("database", ""))
         place = Workplace(site, store, clock, channel, owner=f"{engine}/{name}", careful=bool(spec.get("careful")))
         return KINDS[kind](place, system).run()
     except StoreUnavailable as error:

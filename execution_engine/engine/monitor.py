@@ -53,7 +53,7 @@ class Monitor:
         """
         config, clock = self._config, self._clock
         self._store = open_store(config.database, clock)
-        self._store.boot()
+        self._open_database()
         self._selector = selectors.DefaultSelector()
         self._wake = WakeSocket(config.run_dir)
         self._wake.open()
@@ -61,6 +61,7 @@ class Monitor:
         self._selector.register(self._master, selectors.EVENT_READ)
         self._outages = Outages(clock)
         self._roster = Roster(clock, self._selector, self._on_message, self._on_death)
+        self._roster.database = self._store.identity
         self._pace = Pace(clock, config.engine.poll_interval)
         self._watch = SystemsWatch(clock)
         self._releases = Releases(self._store, clock)
@@ -72,12 +73,19 @@ class Monitor:
         self._publish()
         self._master.send({"ready": self._engine})
 
+    def _open_database(self) -> None:
+        """Makes an embedded one at the engine's start only: one that goes away later is waited for, with its jobs."""
+        before = state.read(self._config.run_dir, state.ENGINE)
+        known = str(before.get("database", "")) if self._restarts else ""
+        self._store.boot(create=not known, identity=known)
+        state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})
+
     def _take_over(self) -> None:
         """The engine that ran here before is gone (the run directory is ours): its leases are nobody's."""
         previous = state.read(self._config.run_dir, state.ENGINE).get("engine")
         if isinstance(previous, str) and previous:
             self._releases.add(f"{previous}/*")
-        state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine})
+        state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine, "database": self._store.identity})
         events.emit("monitor.started", engine=self._engine, previous=previous)
 
     def _employ(self, crew: Crew) -> None:

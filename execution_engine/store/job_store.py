@@ -4,9 +4,8 @@ Every method does its work in as few round trips as the database allows, whateve
 depend on how many jobs have ended.  Every write is conditional and safe to repeat.  Any method raises StoreUnavailable when
 the database cannot be reached (the operation may or may not have happened) and StoreError when the database refuses.
 
-How a claim works.  To claim a job is to take a lease on it: `lease.owner`, `lease.token` one higher than before,
-`lease.until`, and
-`due_at` set to the same moment as `lease.until`, so that a claimed job is not due, and is due again when the lease runs
+How a claim works.  To claim a job is to take a lease on it: `lease.owner`, `lease.token` one higher than before, `lease.until`,
+and `due_at` set to the same moment as `lease.until`, so that a claimed job is not due, and is due again when the lease runs
 out.  There is no other lock.  A job is due when `due_at` is null (and its status waits for an actor) or not in the future.
 """
 
@@ -38,9 +37,8 @@ CLAIMS: dict[Work, dict[Status, Status]] = {
     Work.BUILDING: {Status.TO_BE_BUILT: Status.BUILDING, Status.BUILDING: Status.BUILDING},
     Work.SUBMIT: {Status.TO_BE_SUBMITTED: Status.SUBMITTING, Status.SUBMITTING: Status.SUBMITTING},
 }
-"""For building and submit: which statuses a claim takes, and which status it gives.  The second of each is the case of an
-actor that
-died: the job keeps its status, and is due because the lease ran out."""
+"""For building and submit: which statuses a claim takes, and which status it gives.  The second of each is the case of an actor
+that died: the job keeps its status, and is due because the lease ran out."""
 
 REQUESTABLE = frozenset(Status) - {Status.INIT, Status.BUILDING, Status.SUBMITTING}
 """A draft is its app's.  A job that is being built or submitted is in an actor's hands, or will be again: it sees the
@@ -51,10 +49,9 @@ request then."""
 class Query:
     """Which work is claimed.  `lane` is the job's `execution.lane`; None where the work belongs to no system.
 
-    - BUILDING (lane None): status `to be built` with `due_at` null or not in the future (and `not_before`, an app's field,
-    not in the
-      future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in the
-      future.
+    - BUILDING (lane None): status `to be built` with `due_at` null or not in the future (and `not_before`, an app's field, not
+      in the future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in
+      the future.
     - SUBMIT (a lane): the same with `to be submitted` and `submitting`.
     - REQUEST (a lane, or None for jobs without one): `request` is a string, the status is one of REQUESTABLE, and nobody holds
       the job: `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
@@ -90,11 +87,11 @@ class Change:
 
     The condition: the document still has `job.status` and `job.lease.token`.  When `status` differs from `job.status` it is a
     transition: it must be in the table of `jobs/status.py`, and the same write appends to `history` (status, time, by, why).
-    `fields` are dotted names of engine fields and their new values (documents, lists, dates, strings, numbers; a None
-    value stores null).  The lease ends with the change (`lease.owner` and `until` null, `crashes` 0; the token stays) unless
-    `keep_lease`, which leaves the lease and `due_at` alone.  `due_at` becomes the one given.  `answered` removes `request`
-    if it still is
-    that very request.  With `crash` (what went wrong) the lease ends, but `lease.crashes` grows by one and `lease.crash` is set.
+    `fields` are dotted names of engine fields and their new values (documents, lists, dates, strings, numbers; a None value
+    stores null).  The lease ends with the change (`lease.owner` and `until` null, `crashes` 0; the token stays) unless
+    `keep_lease`, which leaves the lease and `due_at` alone.  `due_at` becomes the one given.  `answered` removes `request` if
+    it still is that very request.  With `crash` (what went wrong) the lease ends, but `lease.crashes` grows by one and
+    `lease.crash` is set.
     """
 
     job: Job | BrokenJob
@@ -123,9 +120,17 @@ class Filter:
 class JobStore(ABC):
     """A database of jobs.  The constructor touches nothing; `boot` connects, after any fork; one store per process and thread."""
 
+    identity: str = ""
+    """Which database this is, for those that another could take the place of (a file); known once it was opened."""
+
     @abstractmethod
-    def boot(self) -> None:
-        """Connects and makes the indexes that are missing.  Harmless when repeated."""
+    def boot(self, *, create: bool = False, identity: str = "") -> None:
+        """Connects and makes the indexes that are missing.  Harmless when repeated.
+
+        Only with `create` is an embedded database made where there is none.  Without, that is no error yet: each operation
+        raises StoreError until somebody has made it.  With the `identity` of another process' store, only that very database
+        is used; while it is gone, or another is in its place, each operation raises StoreUnavailable.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -164,15 +169,12 @@ class JobStore(ABC):
         """Takes a lease on up to `limit` jobs, each of which no other claim gets.
 
         With `cores`, only as many jobs, in order, as ask for that many cores together (`resources.cores`, 1 where it is
-        missing): the first
-        that does not fit ends the batch, so that a large job is not overtaken for ever by small ones.
+        missing): the first that does not fit ends the batch, so that a large job is not overtaken for ever by small ones.
 
         By priority (higher first), then age (`times.created`, for jobs not built yet the id's order of insertion).  The
         transition to `building` or `submitting` and its history entry are part of the claim.  A job whose `lease.crashes` is
-        not 0 is
-        claimed alone, so that the next crash can be blamed on it.  A document that breaks the claim's own
-        write (engine fields of a wrong type) ends in `error`, kind `invalid job`, and does not keep the others from being
-        claimed.
+        not 0 is claimed alone, so that the next crash can be blamed on it.  A document that breaks the claim's own write
+        (engine fields of a wrong type) ends in `error`, kind `invalid job`, and does not keep the others from being claimed.
         """
 
     @abstractmethod
@@ -189,11 +191,9 @@ class JobStore(ABC):
     ) -> list[Job | BrokenJob]:
         """Ends all leases of this owner and makes the jobs due at `retry_at` (default: now); statuses stay.
 
-        `owner` may end in `*`: all owners that begin so.  With `crash` (how the actor died) each job's `lease.crashes` grows
-        by one
-        and `lease.crash` is set.  A job on a system or in a final status gets its `due_at` back as null, unless it waits for
-        notification.
-        Returns the jobs as they are now.
+        `owner` may end in `*`: all owners that begin so.  With `crash` (how the actor died) each job's `lease.crashes` grows by
+        one and `lease.crash` is set.  A job on a system or in a final status gets its `due_at` back as null, unless it waits
+        for notification. Returns the jobs as they are now.
         """
 
     @abstractmethod

@@ -53,7 +53,7 @@ class MongoJobStore(JobStore):
         self._client: MongoClient[Any] | None = None
         self._in_doubt: set[str] = set()
 
-    def boot(self) -> None:
+    def boot(self, *, create: bool = False, identity: str = "") -> None:  # noqa: ARG002 - a server has its own
         if self._client is not None:
             return
         milliseconds = max(1, int(self._database.timeout * 1000))

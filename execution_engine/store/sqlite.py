@@ -27,7 +27,7 @@ from execution_engine.store.job_store import (
     Query,
     Work,
 )
-from execution_engine.store.sqlite_database import explained, open_database, transaction
+from execution_engine.store.sqlite_database import explained, file_identity, open_database, transaction
 from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row
 from execution_engine.store.sqlite_schema import CLAIMABLE, LANES, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
 
@@ -42,19 +42,22 @@ class SqliteJobStore(JobStore):
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] = (0, 0)
         self._last_look: tuple[Any, ...] = ()
         self._last_due: set[Query] = set()
         self._next_moment: int | None = None
 
-    def boot(self) -> None:
+    def boot(self, *, create: bool = False, identity: str = "") -> None:
+        self.identity = identity or self.identity
         with explained(self._path):
-            self._connected()
+            found = file_identity(self._path)
+            if create or (found and self.identity in ("", found)):
+                self._connected(create=create)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self.identity, self._last_look = "", ()
 
     # --- the app's side
 
@@ -87,7 +90,7 @@ class SqliteJobStore(JobStore):
         assert moment is not None
         with self._reading() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
-            look = (wanted, version, connection.total_changes, self._file)
+            look = (wanted, version, connection.total_changes)
             if look != self._last_look or (self._next_moment is not None and moment >= self._next_moment):
                 self._last_due = {query for query in wanted if self._is_due(connection, query, moment)}
                 (self._next_moment,) = connection.execute(NEXT_MOMENT, {"now": moment}).fetchone()
@@ -247,22 +250,25 @@ class SqliteJobStore(JobStore):
 
     # --- the connection
 
-    def _connected(self) -> sqlite3.Connection:
-        """The connection; a new one if the file is another than before.  Raises StoreUnavailable when it is gone."""
-        if self._connection is not None:
+    def _connected(self, *, create: bool = False) -> sqlite3.Connection:
+        """The connection.  Raises StoreUnavailable when the file is gone, or is another than the one that was opened."""
+        self._check_identity()
+        if self._connection is None:
+            connection = open_database(self._path, self._busy_timeout, create=create and not self.identity)
             try:
-                found = self._path.stat()
-            except FileNotFoundError:
-                raise StoreUnavailable(
-                    f"the database {self._path} is gone; put it back, or start execd anew with an empty one"
-                ) from None
-            if (found.st_dev, found.st_ino) == self._file:
-                return self._connection
-            self.close()
-        self._connection = open_database(self._path, self._busy_timeout)
-        made = self._path.stat()
-        self._file = (made.st_dev, made.st_ino)
+                self._check_identity()
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self.identity = connection, file_identity(self._path)
         return self._connection
+
+    def _check_identity(self) -> None:
+        found = file_identity(self._path)
+        if not self.identity or found == self.identity:
+            return
+        what = "was replaced: it is another file than the one in use" if found else "is gone"
+        raise StoreUnavailable(f"the database {self._path} {what}; put that back, or go on without its jobs: `execd restart`")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.store.sqlite_schema import SCHEMA, VERSION
+from execution_engine.users import as_user, name_of, nearest
 
 _PASSING = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; find out which (`fuser`)",
@@ -20,6 +22,7 @@ _PASSING = {
     sqlite3.SQLITE_READONLY: "it cannot be written; the daemon's user must be allowed to write the file and its directory",
     sqlite3.SQLITE_PERM: "it cannot be opened; the daemon's user must be allowed to read and write it",
 }
+_REFUSED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 _LASTING = {
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database; does database.url name the right file?",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or save what can be with `sqlite3 FILE .recover`",
@@ -34,32 +37,69 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _PASSING:
-            raise StoreUnavailable(f"the database {path}: {_PASSING[code]} ({error})") from error
+            raise StoreUnavailable(f"the database {path}: {_PASSING[code]}{_whose(path, code)} ({error})") from error
         raise StoreError(f"the database {path}: {_LASTING.get(code, 'SQLite refused an operation')} ({error})") from error
     except OSError as error:
+        whose = _whose(path) if isinstance(error, PermissionError) else ""
         raise StoreUnavailable(
-            f"the database {path}: {error.strerror or error}; the daemon's user must be allowed to use it"
+            f"the database {path}: {error.strerror or error}; the daemon's user must be allowed to use it{whose}"
         ) from error
 
 
-def open_database(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    """A connection to the file, which is made, for its owner only, when it is not there.
+def _whose(path: Path, code: int = sqlite3.SQLITE_PERM) -> str:
+    """What else to do if another user owns what could not be opened."""
+    place, owner = nearest(path)
+    if code not in _REFUSED or owner == os.geteuid():
+        return ""
+    return f"; {place} belongs to user {name_of(owner)}: {as_user(owner)}"
+
+
+def file_identity(path: Path) -> str:
+    """Which file this is, whatever its name: nothing for one that is not there.  Raises OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def open_database(path: Path, busy_timeout: float, *, create: bool) -> sqlite3.Connection:
+    """A connection to the file, which, with `create`, is made, for its owner only, when it is not there.
 
     It waits up to `busy_timeout` seconds for other writers.  Raises sqlite3.Error, OSError, and StoreError for a file that is not
-    for this version of execd.
+    there, or not for this version of execd.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
+    if create:
+        _make(path)
+    elif not file_identity(path):
+        raise _nothing_yet(path)
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", timeout=busy_timeout, isolation_level=None, uri=True)
     try:
-        _prepare(connection, path)
+        _prepare(connection, path, create=create)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _make(path: Path) -> None:
+    """Makes the file where there is none.  Not as root among the files of another user, who could not use it."""
+    place, owner = nearest(path)
+    if os.geteuid() == 0 != owner and place != path:
+        raise StoreError(
+            f"the database {path} is not there yet, and would be root's in a directory of user {name_of(owner)}; {as_user(owner)}"
+        )
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _nothing_yet(path: Path) -> StoreError:
+    return StoreError(f"there is no database yet: {path}; `execd start` or the first `execd submit` makes it")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+    if not create and _version(connection) == 0 and _is_empty(connection):
+        raise _nothing_yet(path)  # somebody is making it just now
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -76,11 +116,15 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(
             f"the database {path} was written by a newer execd (schema {version}, this one knows {VERSION}); update execd"
         )
-    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    if not _is_empty(connection):
         raise StoreError(f"the database {path} belongs to another program; let database.url name a file of execd's own")
     for statement in SCHEMA.split(";\n"):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
 def _version(connection: sqlite3.Connection) -> int:

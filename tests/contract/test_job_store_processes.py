@@ -38,6 +38,13 @@ def processes(number: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+def made(database: Database) -> JobStore:
+    """A store on a database that may not be there yet."""
+    store = open_store(database, SystemClock())
+    store.boot(create=True)
+    return store
+
+
 def _claim_all(database: Database, owner: str, limit: int) -> list[str]:
     clock = SystemClock()
     ids: list[str] = []
@@ -51,7 +58,7 @@ def _claim_all(database: Database, owner: str, limit: int) -> list[str]:
 @pytest.mark.timeout(300)
 def test_eight_processes_claim_five_thousand_jobs_each_exactly_once(database: Database) -> None:
     limit = 50 if database.url.startswith("sqlite") else 700
-    with open_store(database, SystemClock()) as store, processes(PROCESSES) as pool:
+    with made(database) as store, processes(PROCESSES) as pool:
         ids = store.insert([a_job() for _ in range(JOBS)])
         work = [pool.submit(_claim_all, database, f"boot/{number}", limit) for number in range(PROCESSES)]
         assert Counter(job_id for each in work for job_id in each.result()) == Counter(str(job_id) for job_id in ids)
@@ -65,7 +72,7 @@ def _end_all(database: Database, jobs: list[Any], by: str) -> list[str]:
 
 
 def test_of_four_processes_that_end_the_same_jobs_one_each_succeeds(database: Database) -> None:
-    with open_store(database, SystemClock()) as store, processes(4) as pool:
+    with made(database) as store, processes(4) as pool:
         ids = store.insert([a_job() for _ in range(25)])
         jobs = [claimed.job for claimed in claim(store)]
         work = [pool.submit(_end_all, database, jobs, f"boot/{number}") for number in range(4)]
@@ -171,7 +178,7 @@ def test_whatever_answer_is_lost_an_insert_can_be_repeated(
 
 def test_an_embedded_database_that_is_removed_or_replaced_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "execd.db"
-    with open_store(Database(url=f"sqlite:///{path}"), SystemClock()) as store:
+    with made(Database(url=f"sqlite:///{path}")) as store:
         store.insert([a_job()])
         for name in ("", "-wal", "-shm"):
             path.with_name(path.name + name).rename(tmp_path / f"away{name}")

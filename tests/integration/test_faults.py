@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from execution_engine.clock import SystemClock
+from execution_engine.config import Database
+from execution_engine.store import open_store
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import Engine, until
 
@@ -155,9 +159,6 @@ def test_a_full_disk_holds_jobs_back_until_there_is_room(make_engine: MakeEngine
 
 
 def test_an_invalid_job_ends_in_error_with_each_bad_field(engine: Engine) -> None:
-    from execution_engine.clock import SystemClock
-    from execution_engine.store import open_store
-
     bad = {"status": "to be built", "command": 5, "resources": {"memory": "lots"}, "tags": "x"}
     with open_store(engine.config.database, SystemClock()) as store:
         invalid, empty, unknown = store.insert([bad, {"status": "to be built"}, {"status": "to be biult", "command": ["true"]}])
@@ -204,3 +205,31 @@ def test_a_command_that_ended_well_on_a_full_disk_has_no_exit_record_and_no_made
 def test_a_job_that_removes_its_own_directory_did_start_and_holds_its_slot_no_longer_than_it_runs(engine: Engine) -> None:
     jobs = engine.run(*({"command": "rm -rf $EXECD_JOB_DIR"} for _ in range(4)), timeout=20)
     assert {(job["status"], job["exit"]["reason"]) for job in jobs} == {("error", "no exit record")}
+
+
+def test_an_engine_whose_database_is_taken_away_waits_for_it_and_takes_no_other(make_engine: MakeEngine) -> None:
+    engine = make_engine(engine={"retry_delay": {"min": "0.1s", "max": "0.3s"}})
+    engine.start()
+    (first,) = engine.run({"command": ["true"]})
+    database = Path(engine.config.database.url.removeprefix("sqlite:///"))
+    away = engine.directory / "away"
+    away.mkdir()
+    taken = [file.rename(away / file.name) for file in database.parent.glob(f"{database.name}*")]
+    until(lambda: "is gone" in str(engine.state()["outages"]), "the engine says so")
+    for command in (("jobs",), ("show", "x"), ("submit", "--", "true")):
+        result = engine.execd(*command, check=False)
+        assert (result.returncode, "there is no database" in result.stderr) == (1, True), result
+    assert not database.exists()
+    with open_store(Database(url=f"sqlite:///{database}"), SystemClock()) as other:
+        other.boot(create=True)
+        (foreign,) = other.insert([{"status": "to be built", "command": ["true"]}])
+        until(lambda: "another file" in str(engine.state()["outages"]), "the engine tells the difference")
+        os.kill(engine.state()["monitor"]["pid"], signal.SIGKILL)
+        until(lambda: engine.state()["monitor"]["restarts"] == 1, "a new monitor works")
+        until(lambda: "another file" in str(engine.state()["outages"]), "it waits for the same database")
+        assert other.statuses([foreign]) == {foreign: "to be built"}
+    database.unlink()
+    for file in taken:
+        file.rename(database.parent / file.name)
+    assert engine.job(first["_id"])["status"] == "finished"
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"

@@ -19,11 +19,13 @@ from execution_engine.store.job_store import Change, JobStore, Query, Work
 
 
 class CommandLine:
-    """`execd -c FILE`, for a site made by `execd init` in `directory`."""
+    """`execd -c FILE`, for a site made by `execd init` in `directory`, with an empty database."""
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / "execd.yaml"
         assert CliRunner().invoke(main, ["init", str(directory)]).exit_code == 0
+        with self.client() as client:
+            client.store.boot(create=True)
 
     @property
     def config(self) -> Config:

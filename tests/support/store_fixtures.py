@@ -119,17 +119,23 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeS
     """`make_store()` gives one more store on the same empty database, connected; closed after the test."""
     clock = SystemClock()
     with ExitStack() as stack:
+
+        def opened(store: JobStore) -> JobStore:
+            stack.callback(store.close)
+            store.boot(create=True)
+            return store
+
         if request.param == "sqlite":
             made = Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
-            yield lambda: stack.enter_context(open_store(made, clock))
+            yield lambda: opened(open_store(made, clock))
         elif _there_is_a_server() or os.environ.get("EXECD_TEST_REQUIRE"):
             real = request.getfixturevalue("mongodb_database")
-            yield lambda: stack.enter_context(open_store(real, clock))
+            yield lambda: opened(open_store(real, clock))
         else:
             if request.node.get_closest_marker("mongodb"):
                 _left_out()
             mocked, connect = Database(url="mongodb://mongomock/"), _mongomock()
-            yield lambda: stack.enter_context(MongoJobStore(mocked, clock, connect=connect))
+            yield lambda: opened(MongoJobStore(mocked, clock, connect=connect))
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_wrong_usage_ends_with_2(execd: CommandLine, words: list[str]):
 
 
 def test_init_makes_a_site_that_check_finds_good(execd: CommandLine):
+    (execd.file.parent / "execd.db").unlink()
     found = execd.json("check")
     assert found["ok"]
     assert found["problems"] == []
@@ -96,6 +97,19 @@ def test_init_makes_a_site_that_check_finds_good(execd: CommandLine):
         row["what"] for row in found["found"]
     }
     assert not (execd.file.parent / "execd.db").exists()
+
+
+def test_only_a_submission_makes_the_database(execd: CommandLine):
+    database = execd.file.parent / "execd.db"
+    database.unlink()
+    for words in (("jobs",), ("show", "x"), ("kill", "x"), ("explain", "x"), ("wait", "x")):
+        result = execd(*words)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"there is no database yet: {database}; `execd start` or the first `execd submit` makes it" in result.stderr
+    execd("status")
+    assert not database.exists()
+    assert execd("submit", "--", "true").exit_code == 0
+    assert execd.json("jobs")
 
 
 def test_init_names_the_commands_that_come_next(tmp_path: Path):

@@ -80,6 +80,27 @@ def test_a_variable_that_is_not_set_or_not_named_is_a_problem(tmp_path: Path) ->
     ]
 
 
+def test_an_unknown_key_is_named_even_if_its_value_is_wrong_too(tmp_path: Path) -> None:
+    file = write(tmp_path, rundir='"${NOWHERE}"', database="{url_file: gone, tiemout: '${X}'}")
+    assert [line.partition(": ")[2] for line in problems_of(file)] == [
+        "rundir: is not a known key; did you mean run_dir?",
+        "rundir: the environment variable NOWHERE is not set",
+        "database.tiemout: is not a known key; did you mean timeout?",
+        "database.tiemout: the environment variable X is not set",
+        f"database.url_file: {tmp_path}/gone: cannot be read: No such file or directory",
+    ]
+
+
+def test_a_line_break_in_a_name_breaks_no_line_of_a_message(tmp_path: Path) -> None:
+    routes = r'[{name: "a\nb", execution_system: here}, {name: "c\e[1m", execution_system: "he\nre"}]'
+    file = write(tmp_path, routes=routes)
+    (problem,) = problems_of(file)
+    assert problem.endswith(r"there is no execution system he\nre; did you mean here?")
+    file = write(tmp_path, routes=routes.replace(r"he\nre", "here"))
+    (warning,) = load(file, {}).warnings
+    assert warning.endswith(r"routes: no job gets to c\x1b[1m: a\nb has no rules and takes every job before")
+
+
 def test_a_value_from_the_environment_is_in_no_message(tmp_path: Path) -> None:
     file = write(tmp_path, engine='{batch: "${SECRET}", lease: "${SECRET}"}', database='{url: "${SECRET}"}')
     found = problems_of(file, SECRET="hunter2")
@@ -94,6 +115,15 @@ def test_a_url_can_be_read_from_a_file(tmp_path: Path) -> None:
     config = load(file, {})
     assert config.database.url == "mongodb://execd:hunter2@db/"
     assert config.notification.targets["hook"].url == "json://token@host/"
+
+
+def test_the_file_of_a_url_may_be_below_a_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/secret").write_text("mongodb://db/\n")
+    assert load(write(tmp_path, database="{url_file: ~/secret}"), {}).database.url == "mongodb://db/"
+    (problem,) = problems_of(write(tmp_path, database="{url_file: ~no-such-user/secret}"))
+    assert "database.url_file: ~no-such-user/secret: no home directory" in problem
 
 
 def test_a_secret_file_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
@@ -203,7 +233,9 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    assert problems_of(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
+    assert problems_of(tmp_path) == [f"{tmp_path}: is a directory; give the file, such as {tmp_path}/execd.yaml"]
+    tmp_path.chmod(0o777)
+    assert problems_of(tmp_path) == [f"{tmp_path}: is a directory; give the file, such as {tmp_path}/execd.yaml"]
 
 
 def test_the_files_name_is_not_a_key(tmp_path: Path) -> None:

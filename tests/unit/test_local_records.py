@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from execution_engine.systems.local_keeper.records import RECORDS, ProcessRecord, Records, UsageRecord, append, read
+from tests.support.limits import full_after
 
 PROCESS = ProcessRecord(pid=12, start=345, boot="b", attempt=1, keeper="1.2")
 USAGE = UsageRecord(
@@ -21,14 +20,6 @@ USAGE = UsageRecord(
 def directory(tmp_path: Path) -> str:
     (tmp_path / ".execd").mkdir()
     return str(tmp_path)
-
-
-@pytest.fixture
-def full_after() -> Iterator[Callable[[int], None]]:
-    """Sets after how many bytes a file is full, as a disk may be."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_is_appended_is_read(directory: str) -> None:
@@ -47,12 +38,11 @@ def test_the_last_of_a_kind_counts(directory: str) -> None:
     assert read(directory, 1).process == adopted
 
 
-def test_a_record_for_which_there_is_no_room_leaves_nothing_behind(directory: str, full_after: Callable[[int], None]) -> None:
+def test_a_record_for_which_there_is_no_room_leaves_nothing_behind(directory: str) -> None:
     append(directory, PROCESS)
     path = Path(directory, RECORDS)
     whole = path.read_bytes()
-    full_after(len(whole) + 10)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"), full_after(len(whole) + 10):
         append(directory, USAGE)
     assert path.read_bytes() == whole
 

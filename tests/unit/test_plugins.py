@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import pwd
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -104,10 +106,28 @@ def test_a_file_a_link_or_a_directory_of_somebody_else_is_refused(tmp_path: Path
     link = tmp_path / "link.py"
     link.symlink_to(file)
     for thing in (file, link, tmp_path / "theirs"):
-        os.chown(thing, 65534, -1, follow_symlinks=False)
-        with pytest.raises(PluginError, match=r"belongs to user 65534.*mend it with: chown -h 0 "):
+        os.chown(thing, 1, -1, follow_symlinks=False)
+        name = pwd.getpwuid(1).pw_name
+        with pytest.raises(
+            PluginError, match=f"belongs to user {name}, .*run this as that user: runuser -u {name} -- execd"
+        ) as caught:
             plugins.trusted(link)
+        assert "chown" not in str(caught.value)
         os.chown(thing, 0, -1, follow_symlinks=False)
+
+
+@as_root
+def test_an_ordinary_user_is_told_how_a_file_of_somebody_else_becomes_the_users_own() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        file = put(Path(directory), "it's.py", "")
+        os.chown(file, 1, -1)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PluginError, match="mend it with: chown -h 65534 '"):
+                plugins.trusted(file)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_file_that_is_not_there_cannot_be_trusted(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
-import resource
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from execution_engine.store.job_store import Change, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
 from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
 from tests.support.jobs import BUILDING, REQUEST, SUBMIT, a_job, apply, claim, claim_job, document, ended, now, submitted
+from tests.support.limits import full_after
 
 S = Status
 ALL = [Query(work, "here" if work is Work.SUBMIT else None) for work in Work]
@@ -34,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 def opened(path: Path, **options: Any) -> SqliteJobStore:
     store = SqliteJobStore(path, SystemClock(), **options)
-    store.boot()
+    store.boot(create=True)
     return store
 
 
@@ -156,6 +157,112 @@ def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, ordinary_u
         opened(tmp_path / "x.db")
 
 
+# --- who makes it, and which one it is
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def test_who_only_asks_makes_no_database(path: Path) -> None:
+    with SqliteJobStore(path, SystemClock()) as store:
+        questions = (store.count, store.ping, lambda: store.get("x"), lambda: claim(store), lambda: store.insert([a_job()]))
+        for ask in questions:
+            with pytest.raises(
+                StoreError, match=rf"no database yet: {path}; `execd start` or the first `execd submit`"
+            ) as refused:
+                ask()
+            assert not isinstance(refused.value, StoreUnavailable)
+        assert list(path.parent.iterdir()) == []
+        opened(path).close()
+        assert store.count() == {}
+
+
+def test_an_empty_file_is_no_database_yet_and_stays_as_it_is_until_it_may_be_made(path: Path) -> None:
+    path.touch()
+    with pytest.raises(StoreError, match="no database yet"):
+        SqliteJobStore(path, SystemClock()).boot()
+    assert [(found.name, found.stat().st_size) for found in path.parent.iterdir()] == [(path.name, 0)]
+    opened(path).close()
+
+
+def test_a_name_that_looks_like_a_url_with_options_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "a?mode=memory#%41 b.db"
+    opened(path).close()
+    assert path.stat().st_size
+
+
+def test_another_file_in_its_place_is_refused_until_the_first_is_back(path: Path) -> None:
+    with opened(path) as store:
+        store.insert([a_job(_id="first")])
+        away = path.rename(path.with_name("away.db"))
+        for wrong in ("is gone", "another file than the one in use"):
+            for use in (store.count, lambda: claim(store), lambda: store.insert([a_job()]), lambda: store.boot(create=True)):
+                with pytest.raises(StoreUnavailable, match=wrong):
+                    use()
+            assert path.exists() == (wrong != "is gone")
+            path.touch()
+        away.rename(path)
+        assert claim_job(store).id == "first"
+
+
+def test_a_store_that_is_told_which_database_to_use_uses_no_other(path: Path) -> None:
+    opened(path).close()  # writes all into the file itself
+    with opened(path) as first:
+        path.rename(path.with_name("away.db"))
+        for wrong in ("is gone", "another file"):
+            with SqliteJobStore(path, SystemClock()) as store:
+                store.boot(identity=first.identity)
+                with pytest.raises(StoreUnavailable, match=wrong):
+                    store.count()
+            opened(path).close()
+        path.with_name("away.db").rename(path)
+        other = SqliteJobStore(path, SystemClock())
+        other.boot(identity=first.identity)
+        assert other.count() == {}
+        other.close()
+
+
+def test_a_store_that_was_closed_may_be_opened_on_another_file(path: Path) -> None:
+    store = opened(path)
+    store.insert([a_job()])
+    store.close()
+    path.rename(path.with_name("away.db"))
+    store.boot(create=True)
+    assert store.count() == {}
+    assert store.due([BUILDING], now()) == set()
+    store.close()
+
+
+@as_root
+def test_root_makes_no_database_among_the_files_of_another_user(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1, -1)
+    name = pwd.getpwuid(1).pw_name
+    with pytest.raises(
+        StoreError, match=rf"directory of user {name}; run this as that user: runuser -u {name} -- execd"
+    ) as refused:
+        opened(tmp_path / "theirs" / "below" / "execd.db")
+    assert not isinstance(refused.value, StoreUnavailable)
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+@as_root
+def test_root_may_use_the_database_of_another_user_and_takes_nothing_from_that_user(path: Path) -> None:
+    opened(path).close()
+    os.chown(path, 1, -1)
+    os.chown(path.parent, 1, -1)
+    with opened(path) as store:
+        store.insert([a_job()])
+        assert {found.stat().st_uid for found in path.parent.iterdir()} == {1}
+
+
+@as_root
+def test_who_may_not_open_it_is_told_whose_it_is(tmp_path: Path, ordinary_user: None) -> None:
+    with pytest.raises(
+        StoreUnavailable, match=f"{tmp_path}.* belongs to user root: run this as that user: runuser -u root -- execd"
+    ):
+        opened(tmp_path / "x.db")
+
+
 # --- faults while it runs
 
 
@@ -177,15 +284,10 @@ def test_a_full_disk_makes_it_unavailable_and_changes_nothing(path: Path) -> Non
         (job_id,) = store.insert([a_job()])
         before = document(store, job_id)
         used = path.with_name(path.name + "-wal").stat().st_size
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (used, limits[1]))
-        try:
-            with pytest.raises(StoreUnavailable, match=r"disk|writing failed"):
-                store.insert([a_job(mine="x" * 100_000)])
-            with pytest.raises(StoreUnavailable):
-                claim(store)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with pytest.raises(StoreUnavailable, match=r"disk|writing failed"), full_after(used):
+            store.insert([a_job(mine="x" * 100_000)])
+        with pytest.raises(StoreUnavailable), full_after(used):
+            claim(store)
         assert document(store, job_id) == before
         assert claim_job(store)
 

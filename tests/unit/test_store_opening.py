@@ -24,7 +24,8 @@ def test_the_scheme_of_the_url_decides_and_nothing_is_touched_before_boot(tmp_pa
 
 def test_a_relative_path_has_three_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with open_store(Database(url="sqlite:///here.db"), SystemClock()):
+    with open_store(Database(url="sqlite:///here.db"), SystemClock()) as store:
+        store.boot(create=True)
         assert (tmp_path / "here.db").exists()
 
 
