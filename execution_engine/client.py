@@ -13,12 +13,13 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError
 
+from execution_engine import building
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, Database
 from execution_engine.errors import ConfigError, InvalidJob, NoSuchJob, StoreUnavailable
@@ -33,6 +34,10 @@ __all__ = ["REQUESTS", "Client", "Filter", "Status"]
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.02, 0.5
 _PATIENCE = 60.0
+_DEEPEST = 99
+"""Levels of documents and lists in a job: MongoDB holds 100, the job itself included."""
+_BEYOND = 1 << 63
+_OF_A_NEW_JOB = (Status.INIT.value, Status.TO_BE_BUILT.value)
 
 
 class Client:
@@ -171,23 +176,50 @@ def _next_interval(interval: float, waiting: int, *, changed: bool) -> float:
 
 def _checked(documents: Iterable[Document]) -> list[Document]:
     """Copies of the documents as they are stored.  Raises InvalidJob with the problems of all of them."""
-    jobs = [{"status": Status.TO_BE_BUILT.value, **document} for document in documents]
-    problems = []
-    for number, job in enumerate(jobs, 1):
-        where = f"job {number}: " if len(jobs) > 1 else ""
-        problems += [f"{where}{problem}" for problem in _problems(job)]
-    if problems:
+    given = list(documents)
+    if problems := numbered([problems_of(document) for document in given]):
         raise InvalidJob(problems)
-    return jobs
+    return [{"status": Status.TO_BE_BUILT.value, **document} for document in given]
 
 
-def _problems(document: Document) -> list[str]:
-    """What keeps this document from being a new job."""
-    if document["status"] not in (Status.INIT, Status.TO_BE_BUILT):
-        return [f"status: a new job is `init` or `to be built`, found {document['status']!r}"]
+def numbered(problems: Sequence[Sequence[str]]) -> list[str]:
+    """The problems of several jobs in one list, each with the number of its job, counted from 1, if there is more than one."""
+    if len(problems) == 1:
+        return list(problems[0])
+    return [f"job {number}: {problem}" for number, of_one in enumerate(problems, 1) for problem in of_one]
+
+
+def problems_of(document: Any) -> list[str]:
+    """All that keeps this document from being a new job: what an engine is sure to refuse, and what no database holds."""
+    if not isinstance(document, Mapping):
+        return [f"expected a job (`command: …`), found {_shown(document)}"]
+    problems = list(_unstorable(document))
+    status = document.get("status", Status.TO_BE_BUILT.value)
+    if status not in _OF_A_NEW_JOB:
+        problems.append(f"status: a new job is `init` or `to be built`, found {_shown(status)}")
     try:
-        # Only here: the database gives an id to a document without one.
-        Job.from_document({"_id": "new", **document})
+        # The id only here: the database gives one to a document without.  The status: another is told above.
+        return problems + building.check(Job.from_document({"_id": "new", **document, "status": Status.TO_BE_BUILT}))
     except InvalidJob as error:
-        return error.problems
-    return []
+        return problems + error.problems
+
+
+def _unstorable(document: Mapping[str, Any]) -> Iterator[str]:
+    """The values that are too large or too deep for a database.  A document may hold itself: the depth ends the search."""
+    todo: list[tuple[str, Any, int]] = [(str(name), value, 1) for name, value in document.items()]
+    while todo:
+        place, value, depth = todo.pop()
+        if depth > _DEEPEST:
+            yield f"{place[:40]}…: nested too deeply; {_DEEPEST} levels are allowed"
+            return
+        if isinstance(value, Mapping):
+            todo += [(f"{place}.{name}", item, depth + 1) for name, item in value.items()]
+        elif isinstance(value, list | tuple):
+            todo += [(f"{place}.{index}", item, depth + 1) for index, item in enumerate(value)]
+        elif isinstance(value, int) and not -_BEYOND <= value < _BEYOND:
+            yield f"{place}: expected a whole number of at most 64 bits, found {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

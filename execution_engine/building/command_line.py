@@ -45,7 +45,7 @@ def command_line(command: Command) -> str:
 def environment_lines(job: Job, directory: Path) -> str:
     """The lines that export the job's environment.  Raises BuildError for a variable that cannot or must not be set."""
     for name in job.env:
-        _check_variable(name)
+        check_variable(name)
     variables = {**job.env, **_own_variables(job, directory)}
     return "\n".join(f"export {name}={quote(value)}" for name, value in variables.items())
 
@@ -62,7 +62,8 @@ def _own_variables(job: Job, directory: Path) -> dict[str, str]:
     }
 
 
-def _check_variable(name: str) -> None:
+def check_variable(name: str) -> None:
+    """Raises BuildError for a variable that no shell can set, or that is not the job's to set."""
     if not _VARIABLE.fullmatch(name):
         raise BuildError(f"env: {name!r} is not the name of a variable; expected letters, digits and _, no digit first")
     if name.startswith(_OURS):

@@ -10,10 +10,10 @@ import time
 import zlib
 from pathlib import Path
 
+from execution_engine.building.checking import check
 from execution_engine.building.command_line import COMMAND_FILE
-from execution_engine.building.inputs import check_names, place
+from execution_engine.building.inputs import place
 from execution_engine.building.job_script import job_script
-from execution_engine.building.outputs import check_patterns
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config
 from execution_engine.errors import BuildError
@@ -34,9 +34,9 @@ def build(job: Job, config: Config, clock: Clock | None = None) -> Path:
     """
     try:
         directory = directory_of(job, config.jobs_dir)
+        if problems := check(job):
+            raise BuildError("; ".join(problems))
         script = job_script(job, directory).encode("utf-8", "surrogateescape")
-        check_names(job.inputs)
-        check_patterns(job.outputs)
         steps = [
             f"{(clock or SystemClock()).now().isoformat()} job {job.safe_id}, attempt {job.attempt}, by process {os.getpid()}"
         ]

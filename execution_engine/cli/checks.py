@@ -12,7 +12,11 @@ from execution_engine.clock import Clock
 from execution_engine.config import Config, Database
 from execution_engine.engine.assembly import Site
 from execution_engine.errors import StoreError
+from execution_engine.quantities import format_size
 from execution_engine.store import open_store
+
+_LEAST_FREE = 10 << 20
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +51,43 @@ def _configuration(site: Site) -> Iterator[Finding]:
 
 
 def _database(database: Database, clock: Clock) -> Finding:
-    embedded = Path(database.url.removeprefix("sqlite:///"))
-    if database.url.startswith("sqlite:") and not embedded.exists():
-        return _writable("database", embedded.parent, f"{embedded} is not there yet; the engine makes it")
     try:
+        if database.url.startswith("sqlite:"):
+            embedded = Path(database.url.removeprefix("sqlite:///"))
+            directory = _writable("database", embedded.parent, f"{embedded} is not there yet; the engine makes it")
+            if not directory.ok or not embedded.exists():
+                return directory
         with open_store(database, clock) as store:
             return Finding("database", True, store.ping())
     except StoreError as error:
         return Finding("database", False, str(error))
+    except OSError as error:
+        return Finding("database", False, f"{error.filename}: {error.strerror}")
 
 
 def _directories(config: Config) -> Iterator[Finding]:
     for what, path in (("jobs_dir", config.jobs_dir), ("run_dir", config.run_dir), ("log directory", config.log.file.parent)):
-        yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
+        try:
+            yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
+        except OSError as error:
+            yield Finding(what, False, f"{path}: {error.strerror}")
 
 
 def _writable(what: str, path: Path, message: str) -> Finding:
-    """Whether this user can write into the directory, or make it."""
+    """Whether this user can write into the directory, or make it, and there is room.  Raises OSError where nobody can look."""
     nearest = next(p for p in (path, *path.parents) if p.exists())
     if not nearest.is_dir():
         return Finding(what, False, f"{nearest} is not a directory")
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding(what, False, f"{nearest} cannot be written by the user who calls; give it to the engine's user")
+    if short := shortage(os.statvfs(nearest)):
+        return Finding(what, False, f"{nearest}: {short}")
     return Finding(what, True, message)
+
+
+def shortage(space: os.statvfs_result) -> str | None:
+    """What to tell of a file system that is full, or is so soon; None where there is room, or no limit."""
+    free, size = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+    if size and free < max(_LEAST_FREE, size * _LEAST_SHARE):
+        return f"only {format_size(free)} of {format_size(size)} are free on its file system; make room, or move it to another"
+    return None

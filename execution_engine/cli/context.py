@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,12 @@ import click
 
 from execution_engine.cli.output import harmless
 from execution_engine.clock import SystemClock
-from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob
+from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob, NoSuchJob
 
 if TYPE_CHECKING:
     from execution_engine.client import Client
     from execution_engine.config import Config
+    from execution_engine.store.job_store import JobStore
 
 
 class ExitCode(IntEnum):
@@ -48,11 +50,29 @@ class Session:
 
         return load(self.path)
 
+    @cached_property
+    def essentials(self) -> Config:
+        """The configuration for what needs no more of it than database, directories and log.
+
+        A mistake elsewhere in it must not take a running engine and its jobs away: it is told on stderr.  Raises ConfigError.
+        """
+        from execution_engine.config import load_essentials
+
+        try:
+            return self.config
+        except ConfigError as error:
+            try:
+                usable = load_essentials(self.path)
+            except ConfigError:
+                raise error from None
+            complain(f"{message_of(error)}\nwarning: the configuration is bad; going on with its database and directories")
+            return usable
+
     def client(self) -> Client:
         """A client of the configured database; connects when it is entered."""
         from execution_engine.client import Client
 
-        return Client(self.config, self.clock)
+        return Client(self.essentials, self.clock)
 
 
 pass_session = click.make_pass_decorator(Session)
@@ -70,9 +90,21 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise
         except OSError as error:
-            message, code = str(error), ExitCode.FAILED
+            where = f"{error.filename}: " if error.filename is not None else ""
+            message, code = where + (error.strerror or str(error)), ExitCode.FAILED
         complain(message)
         return ctx.exit(code)
+
+
+def resolve_all(store: JobStore, texts: Iterable[str]) -> tuple[list[Any], list[str]]:
+    """The ids that the texts mean, each once, and what is wrong with the texts that mean none."""
+    ids, problems = [], []
+    for text in texts:
+        try:
+            ids.append(store.resolve(text))
+        except NoSuchJob as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(ids)), problems
 
 
 def complain(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ from execution_engine.errors import StoreError
 from execution_engine.jobs.status import Status
 
 _STOP_TIMEOUT = 60.0
+_STALE = 15.0
+"""Seconds; the monitor writes its state every ten at least."""
 
 foreground_option = click.option(
     "--foreground", is_flag=True, help="Stay in the foreground, log to the terminal (for systemd and containers)."
@@ -21,8 +24,7 @@ timeout_option = click.option(
     "--timeout",
     type=duration,
     default=_STOP_TIMEOUT,
-    show_default="60s",
-    help="How long the actors may take to end their batch.",
+    help="How long the actors may take to end their batch; default: 60s.",
 )
 
 
@@ -60,7 +62,7 @@ def stop(session: Session, timeout: float, as_json: bool) -> None:
     """
     from execution_engine import master
 
-    master.stop(session.config, timeout)
+    master.stop(session.essentials, timeout)
     _say("stopped", None, as_json=as_json)
 
 
@@ -116,7 +118,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     assert session is not None
     report: dict[str, Any] = {"running": True}
     try:
-        report |= master.status(session.config)
+        report |= master.status(session.essentials)
     except master.NotRunning:
         report["running"] = False
     report |= _job_counts(session)
@@ -124,7 +126,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        _print_status(report)
+        print_status(report, session.clock.now())
     if not report["running"]:
         ctx.exit(ExitCode.NOT_RUNNING)
 
@@ -147,7 +149,8 @@ def _add_lanes(report: dict[str, Any]) -> None:
     report["unserved"] = {lane: jobs for lane, jobs in lanes.items() if systems and lane not in served}
 
 
-def _print_status(report: dict[str, Any]) -> None:
+def print_status(report: dict[str, Any], now: datetime) -> None:
+    """Prints what `execd status` knows, for a person."""
     if report["running"]:
         monitor = report.get("monitor") or {}
         print_facts(
@@ -155,7 +158,7 @@ def _print_status(report: dict[str, Any]) -> None:
                 "engine": as_text(report.get("engine")),
                 "master": f"pid {report['pid']}",
                 "monitor": f"pid {monitor.get('pid')}, since {local_text(monitor.get('started'))}" if monitor else "",
-                "as of": local_text(report.get("at")),
+                "as of": _as_of(report.get("at"), now),
             }
         )
     else:
@@ -170,8 +173,19 @@ def _print_status(report: dict[str, Any]) -> None:
         print_section("Jobs", ("STATUS", "JOBS"), [(name, str(number)) for name, number in report["jobs"].items()])
 
 
+def _as_of(at: Any, now: datetime) -> str:
+    """When the engine's monitor wrote what is shown; it does every few seconds."""
+    try:
+        age = (now - datetime.fromisoformat(at)).total_seconds()
+    except (TypeError, ValueError):
+        return "the engine has not told its state yet"
+    return local_text(at) + (f"; the state is {age:.0f} s old, the monitor hangs or cannot write it" if age > _STALE else "")
+
+
 def _actor_rows(actors: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [tuple(as_text(actor.get(key)) for key in ("pid", "title", "lane", "state")) for actor in actors]
+    """Those that have a process: others are about to start."""
+    shown = [actor for actor in actors if actor.get("pid")]
+    return [tuple(as_text(actor.get(key)) for key in ("pid", "title", "lane", "state")) for actor in shown]
 
 
 def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from execution_engine.cli.output import dig, entries, local_text, span_text
-from execution_engine.cli.wording import exit_text
+from execution_engine.cli.output import as_text, dig, entries, local_text, span_text
+from execution_engine.cli.wording import date_of, exit_text, refusal, unconfirmed_kill
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+from execution_engine.quantities import format_duration, format_size, parse_duration, parse_size
 
 Document = Mapping[str, Any]
 
@@ -45,7 +47,7 @@ def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) ->
     sentences = []
     if isinstance(document.get("request"), str):
         sentences.append(f"{document['request']} is requested, the engine has not taken it up yet")
-    sentences += _refused(document)
+    sentences += filter(None, (refusal(document), unconfirmed_kill(document)))
     sentences += _by_status(document, now, engine)
     if engine is None and status != Status.INIT:
         sentences.append("no engine is running on this machine; `execd start` starts one")
@@ -58,6 +60,11 @@ def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | No
         return ["it is a draft: it waits until its app sets the status to `to be built`"]
     if status == Status.TO_BE_BUILT:
         return _not_due(document, now) or ["it waits for a building actor"]
+    if _appeared_so(document):
+        return [
+            f"it was inserted as {status!r}, a status that only the engine sets, and no engine has it; "
+            "an app that wants it run sets the status to `to be built`"
+        ]
     if status not in FINAL and (unserved := _unserved(document, engine)):
         return unserved
     if status == Status.TO_BE_SUBMITTED:
@@ -70,13 +77,14 @@ def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | No
         return ["its execution system could not tell what became of it, and is asked again"]
     if status in ON_SYSTEM:
         job_no = dig(document, "execution.job_no")
-        return [f"{dig(document, 'execution.system')} has it" + (f", as {job_no}" if job_no else "")]
+        system = dig(document, "execution.system")
+        return [f"{system or 'an execution system'} has it" + (f", as {job_no}" if job_no else "")]
     return [f"{status!r} is not a status that the engine knows"]
 
 
 def _not_due(document: Document, now: datetime) -> list[str]:
     """It has a time before which nothing happens: the app's wish, or a pause after a failure."""
-    not_before, due_at = _date(document.get("not_before")), _date(document.get("due_at"))
+    not_before, due_at = date_of(document, "not_before"), date_of(document, "due_at")
     if not_before and not_before > now:
         return [f"it must not start before {local_text(not_before)}, in {span_text(now, not_before)}"]
     if due_at and due_at > now:
@@ -110,9 +118,10 @@ def _unserved(document: Document, engine: Mapping[str, Any] | None) -> list[str]
     return [f"{waits}; `execd hold` and `execd release` route it anew, or put that system back and `execd reload`"]
 
 
-def _refused(document: Document) -> list[str]:
-    what = dig(document, "refused.what")
-    return [f"the request to {what} it was refused: {dig(document, 'refused.why')}"] if what else []
+def _appeared_so(document: Document) -> bool:
+    """An app gave it a status of the engine's: no actor ever claimed it, and no system is named."""
+    of_the_engine = document.get("status") in ON_SYSTEM | {Status.TO_BE_SUBMITTED, Status.SUBMITTING}
+    return of_the_engine and not dig(document, "lease.token") and not dig(document, "execution.system")
 
 
 def _ended(document: Document) -> list[str]:
@@ -124,9 +133,41 @@ def _ended(document: Document) -> list[str]:
         sentences.append("it was ended on request")
     if message := dig(document, "error.message"):
         sentences.append(f"{dig(document, 'error.kind') or 'error'}: {message}")
-    if ending := exit_text(document):
+    ending = exit_text(document)
+    if ending and dig(document, "exit.code") is not None and not _tells_ending(message, document):
         sentences.append(f"its command ended: {ending}")
-    return sentences or ["no reason is recorded"]
+    sentences += _details(document)
+    return sentences or [ending or "no reason is recorded"]
+
+
+def _tells_ending(message: Any, document: Document) -> bool:
+    """Whether the message has the exit code or the signal already."""
+    signal, code = dig(document, "exit.signal"), dig(document, "exit.code")
+    return (f"signal {signal}" if signal else f"exit code {code})") in as_text(message)
+
+
+def _details(document: Document) -> list[str]:
+    """What the reason alone does not tell: which command, which limit, how much was used."""
+    reason, command = dig(document, "exit.reason"), document.get("command")
+    if reason in ("command not found", "command not executable") and isinstance(command, list | tuple) and command:
+        return [f"the command is {as_text(command[0])!r}, looked for on the machine where the job ran"]
+    if reason == "memory":
+        return _limit(document, "memory", parse_size, format_size)
+    if reason == "walltime":
+        return _limit(document, "walltime", parse_duration, format_duration, used="wall")
+    return []
+
+
+def _limit(document: Document, name: str, parse: Callable[[Any], Any], text: Callable[[Any], str], used: str = "") -> list[str]:
+    """`its limit is 512M, it used 530M`, as far as both are known."""
+    words = []
+    with suppress(ValueError):
+        if dig(document, f"resources.{name}") is not None:
+            words.append(f"its resources.{name} is {text(parse(dig(document, f'resources.{name}')))}")
+    use = dig(document, f"usage.{used or name}")
+    if isinstance(use, int | float):
+        words.append(f"it used {text(use)}")
+    return [", ".join(words)] if words else []
 
 
 def tail(document: Document) -> list[str]:
@@ -140,9 +181,3 @@ def tail(document: Document) -> list[str]:
             return [line.decode("utf-8", "replace").rstrip("\r\n") for line in deque(stream, _TAIL_LINES)]
     except OSError as error:
         return [f"(not readable from here: {error.strerror})"]
-
-
-def _date(value: Any) -> datetime | None:
-    if not isinstance(value, datetime):
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from execution_engine.cli import parameters
-from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session
+from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session, resolve_all
 from execution_engine.cli.output import dig, print_json, print_table, progress
 from execution_engine.jobs.status import FINAL, Status
 
@@ -102,7 +102,9 @@ def wait(ctx: click.Context, job: tuple[str, ...], timeout: float | None, as_jso
     session = ctx.find_object(Session)
     assert session is not None
     with session.client() as client:
-        ids = [client.store.resolve(text) for text in job]
+        ids, missing = resolve_all(client.store, job)
+        if missing:
+            raise Failure("\n".join(missing))
         statuses = wait_for(client, ids, timeout)
     if as_json:
         print_json({"statuses": statuses})

@@ -37,25 +37,32 @@ for _name, _pattern, _first in (
     _JobLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-def read_jobs(content: bytes, name: str) -> list[Document]:
-    """The jobs that a file holds.  Raises InvalidJob with the file's name and the line of what is wrong."""
+def read_jobs(content: bytes, name: str) -> list[Any]:
+    """The jobs that a file holds, and what else is listed among them, for the validation to name it.
+
+    Raises InvalidJob with the file's name and the line of what is wrong.
+    """
     try:
         values = list(_values(content.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         raise InvalidJob([f"{name}: not UTF-8 at byte {error.start}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except yaml.MarkedYAMLError as error:
+        raise InvalidJob([f"{name}: {_marked(error)}"]) from None
+    except RecursionError:
+        raise InvalidJob([f"{name}: it is nested too deeply, or contains itself"]) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidJob([f"{name}: {' '.join(str(error).split())}"]) from None
     jobs = [job for value in values for job in (value if isinstance(value, list) else [value])]
     if not jobs:
         raise InvalidJob([f"{name}: there is no job in it"])
-    if not all(isinstance(job, dict) for job in jobs):
+    if not any(isinstance(job, dict) for job in jobs):
         raise InvalidJob([f"{name}: expected a job (`command: …`) or a list of jobs"])
     return jobs
 
 
-def with_dates(job: Document, now: datetime) -> Document:
+def with_dates(job: Any, now: datetime) -> Any:
     """The job with a `not_before` that is a text (`+10m`, `2026-11-21T08:00`) as a date.  Raises InvalidJob."""
-    text = job.get("not_before")
+    text = job.get("not_before") if isinstance(job, dict) else None
     if not isinstance(text, str):
         return job
     try:
@@ -67,7 +74,7 @@ def with_dates(job: Document, now: datetime) -> Document:
 def _values(text: str) -> Iterator[Any]:
     if text.lstrip().startswith(("{", "[")):
         try:
-            yield json.loads(text)
+            yield json.loads(text, object_pairs_hook=_without_doubles)
             return
         except json.JSONDecodeError:
             # YAML has braces and brackets too; its parser judges, and reports, what is wrong.
@@ -80,11 +87,40 @@ def _values(text: str) -> Iterator[Any]:
         loader.dispose()
 
 
+def _without_doubles(pairs: list[tuple[str, Any]]) -> Document:
+    """A JSON object.  Raises ValueError when a name in it has two values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return found
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raises ConstructorError when a key of the mapping has two values."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                what = f"{key.value!r} is given twice: in line {lines[key.value]} and in line {line}"
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+            lines[key.value] = line
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    """What a YAML parser complains about, and in which line."""
+    mark = error.problem_mark or error.context_mark
+    what = " ".join(filter(None, (error.context, error.problem)))
+    return f"line {mark.line + 1}: {what}" if mark else what
+
+
 def _as_job(node: yaml.Node) -> yaml.Node:
     """The node of a job, or of a list of jobs, with text where the document wants text: `command: [sleep, 5]`, `env: {N: 08}`."""
     if isinstance(node, yaml.SequenceNode):
         node.value = [_as_job(item) for item in node.value]
     elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         node.value = [
             (_as_text(key), _as_text(value) if key.value in _TEXT_FIELDS else _with_text_keys(value)) for key, value in node.value
         ]
@@ -98,6 +134,7 @@ def _as_text(node: yaml.Node) -> yaml.Node:
     if isinstance(node, yaml.SequenceNode):
         return _copy(node, [_as_text(item) for item in node.value])
     if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         return _copy(node, [(_as_text(key), _as_text(value)) for key, value in node.value])
     return node
 
@@ -107,6 +144,7 @@ def _with_text_keys(node: yaml.Node) -> yaml.Node:
     if isinstance(node, yaml.SequenceNode):
         return _copy(node, [_with_text_keys(item) for item in node.value])
     if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         return _copy(node, [(_as_text(key), _with_text_keys(value)) for key, value in node.value])
     return node
 

@@ -11,7 +11,17 @@ import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
-from execution_engine.cli.output import as_text, dig, height, local_text, on_terminal, print_json, print_table, rich_table
+from execution_engine.cli.output import (
+    as_text,
+    dig,
+    height,
+    local_text,
+    on_terminal,
+    print_json,
+    print_table,
+    rich_table,
+    shortened,
+)
 from execution_engine.cli.wording import command_text, exit_word, run_time
 from execution_engine.jobs.status import Status
 
@@ -22,6 +32,8 @@ Document = Mapping[str, Any]
 
 _COLUMNS = ("ID", "NAME", "STATUS", "OWNER", "PROJECT", "SYSTEM", "CREATED", "TIME", "EXIT")
 _ON_TERMINAL = 100
+_LONGEST_ID = 40
+"""Characters: a beginning is as good for all commands, and one long id must not make the table wide for all."""
 
 
 @click.command()
@@ -33,7 +45,7 @@ _ON_TERMINAL = 100
 @click.option("--since", metavar="T", help="Created since: a date (2026-11-21T08:00), or so long ago (2h, 1d).")
 @click.option("--limit", type=click.IntRange(min=0), help=f"At most so many; default: all, {_ON_TERMINAL} on a terminal.")
 @click.option("--watch", is_flag=True, help="Keep the table up to date, until Ctrl-C.")
-@click.option("--interval", type=parameters.duration, default=1.0, show_default="1s", help="Between two looks, with --watch.")
+@click.option("--interval", type=parameters.duration, default=1.0, help="Between two looks, with --watch; default: 1s.")
 @json_option
 @pass_session
 def jobs(
@@ -96,13 +108,13 @@ def _watch(session: Session, client: Client, selection: Filter, interval: float)
 def _rows(documents: Iterable[Document], now: datetime) -> list[tuple[str, ...]]:
     return [
         (
-            as_text(document.get("_id")),
+            shortened(as_text(document.get("_id")), _LONGEST_ID),
             _label(document),
             as_text(document.get("status")),
             as_text(document.get("owner")),
             as_text(document.get("project")),
             as_text(dig(document, "execution.system")),
-            local_text(dig(document, "times.created")),
+            local_text(dig(document, "times.created"), now if on_terminal() else None),
             run_time(document, now),
             exit_word(document),
         )
@@ -114,5 +126,4 @@ def _label(document: Document) -> str:
     """The name, or the beginning of the command of a job that has none."""
     if name := document.get("name"):
         return as_text(name)
-    command = command_text(document)
-    return command if len(command) <= 40 else command[:39] + "…"
+    return shortened(command_text(document), 40)

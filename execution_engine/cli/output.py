@@ -19,6 +19,7 @@ from execution_engine.quantities import format_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 Row = Sequence[str]
 
@@ -31,6 +32,10 @@ _STYLES: dict[str, str] = {
     Status.HOLD: "yellow",
     Status.SUSPENDED: "yellow",
 }
+
+
+_WHOLE = frozenset({"ID", "STATUS", "TIME", "EXIT"})
+_CUT = frozenset({"NAME", "OWNER", "PROJECT", "SYSTEM", "CREATED"})
 
 
 def harmless(text: str) -> str:
@@ -57,6 +62,11 @@ def entries(document: Mapping[str, Any], path: str) -> list[Mapping[str, Any]]:
     """The documents in a list of the document; whatever else is there is left out."""
     value = dig(document, path)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and `…`."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def as_text(value: Any) -> str:
@@ -99,8 +109,11 @@ def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def local_text(moment: Any) -> str:
-    """A date (also as ISO 8601 or seconds since the epoch) for a person: in the terminal's time zone, to the second."""
+def local_text(moment: Any, today: datetime | None = None) -> str:
+    """A date (also as ISO 8601 or seconds since the epoch) for a person: in the terminal's time zone, to the second.
+
+    The time alone for one of the day of `today`.
+    """
     if isinstance(moment, str):
         with suppress(ValueError):
             moment = datetime.fromisoformat(moment)
@@ -108,7 +121,10 @@ def local_text(moment: Any) -> str:
         moment = datetime.fromtimestamp(moment, UTC)
     if not isinstance(moment, datetime):
         return as_text(moment)
-    return f"{_aware(moment).astimezone():%Y-%m-%d %H:%M:%S}"
+    local = _aware(moment).astimezone()
+    if today is not None and local.date() == today.astimezone().date():
+        return f"{local:%H:%M:%S}"
+    return f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def span_text(start: Any, end: Any) -> str:
@@ -139,17 +155,27 @@ def print_section(title: str, columns: Row, rows: Sequence[Row]) -> None:
 
 
 def rich_table(columns: Row, rows: Sequence[Row]) -> Table:
-    """A table whose cells are plain text: markup in them is not interpreted, and long ones are folded, not cut."""
+    """A table whose cells are plain text: markup in them is not interpreted.
+
+    The columns of _WHOLE are never narrower than their text (an id is to be copied); what is too long in those of _CUT ends in
+    `…`, and is folded in all others.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    cut = [column in _CUT for column in columns]
+    for column, one in zip(columns, cut, strict=True):
+        table.add_column(_cell(column, cut=one), overflow="fold", no_wrap=column in _WHOLE)
+    for row in rows:
+        table.add_row(*(_cell(cell, cut=one) for cell, one in zip(row, cut, strict=True)))
+    return table
+
+
+def _cell(cell: str, *, cut: bool) -> Text:
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(harmless(cell), style=_STYLES.get(cell, "")) for cell in row))
-    return table
+    return Text(harmless(cell), style=_STYLES.get(cell, ""), no_wrap=cut or None, overflow="ellipsis" if cut else None)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

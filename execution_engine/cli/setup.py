@@ -110,7 +110,7 @@ def database_url(session: Session, show_secrets: bool, as_json: bool) -> None:
     """Print the URL of the database that the configuration names; its password is masked."""
     from execution_engine.store import masked
 
-    database = session.config.database
+    database = session.essentials.database
     url = database.url if show_secrets else masked(database.url)
     if as_json:
         print_json({"url": url, "name": database.name})

@@ -21,7 +21,7 @@ from execution_engine.cli.output import (
     print_section,
     print_table,
 )
-from execution_engine.cli.wording import command_text, exit_text, run_time
+from execution_engine.cli.wording import command_text, exit_text, refusal, run_time, unconfirmed_kill
 from execution_engine.quantities import format_duration, format_size
 
 Document = Mapping[str, Any]
@@ -59,6 +59,8 @@ def _facts(document: Document, now: datetime) -> dict[str, str]:
         "inputs": _listed(document.get("inputs")),
         "not before": local_text(document.get("not_before")),
         "request": as_text(document.get("request")),
+        "requested": unconfirmed_kill(document) or _requested(document),
+        "refused": refusal(document),
         "directory": as_text(document.get("dir")),
         "system": _place(document),
         **{name: local_text(dig(document, f"times.{name}")) for name in ("created", "submitted", "started", "ended")},
@@ -67,6 +69,11 @@ def _facts(document: Document, now: datetime) -> dict[str, str]:
         "used": _used(document),
         "error": as_text(dig(document, "error.message")),
     }
+
+
+def _requested(document: Document) -> str:
+    what, why = (as_text(dig(document, f"requested.{name}")) for name in ("what", "why"))
+    return f"{what} at {local_text(dig(document, 'requested.at'))}: {why}" if what else ""
 
 
 def _place(document: Document) -> str:
@@ -126,7 +133,7 @@ def explain(session: Session, job: str, as_json: bool) -> None:
     with session.client() as client:
         document = client.get(client.store.resolve(job))
     try:
-        engine = master.status(session.config)
+        engine = master.status(session.essentials)
     except master.NotRunning:
         engine = None
     facts = explain_job(document, session.clock.now(), engine)

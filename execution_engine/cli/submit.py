@@ -6,6 +6,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option
 from execution_engine.cli.following import outcome_of_wait, wait_for
 from execution_engine.cli.output import print_json
+from execution_engine.errors import InvalidJob
 
 Document = dict[str, Any]
 
@@ -82,7 +84,7 @@ def submit(
 
 def _documents(session: Session, files: Iterable[str], command: list[str] | None, options: dict[str, Any]) -> list[Document]:
     """The jobs that the command line describes."""
-    from execution_engine.cli.job_files import read_jobs, with_dates
+    from execution_engine.cli.job_files import read_jobs
 
     if bool(files) == (command is not None):
         raise click.UsageError("Give either job files or, after `--`, a command.")
@@ -92,7 +94,26 @@ def _documents(session: Session, files: Iterable[str], command: list[str] | None
         described = [{"command": command}]
     else:
         raise click.UsageError("There is no command after `--`.")
-    return [with_dates(_completed(job, options), session.clock.now()) for job in described]
+    return _dated([_completed(job, options) if isinstance(job, dict) else job for job in described], session.clock.now())
+
+
+def _dated(jobs: list[Any], now: datetime) -> list[Document]:
+    """The jobs with dates for texts.  Raises InvalidJob when a text is none, with all else that is wrong with the jobs."""
+    from execution_engine.cli.job_files import with_dates
+    from execution_engine.client import numbered, problems_of
+
+    dated: list[Document] = []
+    problems: list[list[str]] = []
+    for job in jobs:
+        try:
+            dated.append(with_dates(job, now))
+            problems.append([])
+        except InvalidJob as error:
+            dated.append({name: value for name, value in job.items() if name != "not_before"})
+            problems.append(error.problems)
+    if any(problems):
+        raise InvalidJob(numbered([of_one + problems_of(job) for of_one, job in zip(problems, dated, strict=True)]))
+    return dated
 
 
 def _read(name: str) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from execution_engine.cli.output import as_text, dig, span_text
+from execution_engine.cli.output import as_text, dig, local_text, span_text
 from execution_engine.jobs.status import FINAL
 
 Document = Mapping[str, Any]
@@ -38,6 +38,32 @@ def exit_word(document: Document) -> str:
     """The same in a word, for a table: `walltime`, `SIGTERM`, `3`."""
     code, signal, reason = _exit(document)
     return as_text(reason or signal or code)
+
+
+def refusal(document: Document) -> str:
+    """The request that was refused last, and why; nothing when another was accepted since."""
+    refused = document.get("refused")
+    what, at, accepted = dig(document, "refused.what"), date_of(refused, "at"), date_of(document.get("requested"), "at")
+    if not what or (at and accepted and at < accepted):
+        return ""
+    return f"the request to {what} it was refused: {dig(document, 'refused.why')}"
+
+
+def unconfirmed_kill(document: Document) -> str:
+    """That the job's system was told to end it, and it has not ended; nothing otherwise."""
+    requested = document.get("requested")
+    if document.get("status") in FINAL or dig(document, "requested.what") != "kill" or not dig(document, "requested.sent"):
+        return ""
+    system = dig(document, "execution.system") or "its execution system"
+    return f"kill was sent at {local_text(date_of(requested, 'at'))} to {system}, which has not confirmed it yet"
+
+
+def date_of(document: Any, name: str) -> datetime | None:
+    """The date in a field, with its time zone; None for anything else."""
+    value = document.get(name) if isinstance(document, Mapping) else None
+    if not isinstance(value, datetime):
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
 def _exit(document: Document) -> tuple[Any, Any, Any]:

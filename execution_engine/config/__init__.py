@@ -1,6 +1,6 @@
 """The configuration: what it may hold (`models`), and how a file becomes one (`loading`)."""
 
-from execution_engine.config.loading import default_text, load, locate
+from execution_engine.config.loading import default_text, load, load_essentials, locate
 from execution_engine.config.models import (
     Actors,
     Config,
@@ -37,5 +37,6 @@ __all__ = [
     "Target",
     "default_text",
     "load",
+    "load_essentials",
     "locate",
 ]

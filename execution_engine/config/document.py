@@ -7,7 +7,7 @@ a string.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,16 @@ class Document:
     problems: Problems
 
 
-def read(file: Path, environment: Mapping[str, str]) -> Document:
-    """Reads a file.  Raises ConfigError when it cannot be read or is not YAML; lesser problems are in `problems`."""
+def read(file: Path, environment: Mapping[str, str], only: Collection[str] | None = None) -> Document:
+    """Reads a file, or `only` these keys of it.
+
+    Raises ConfigError when it cannot be read or is not YAML; lesser problems are in `problems`.
+    """
     reader = _Reader(environment)
-    data = reader.value((), _root(file))
+    root = _root(file)
+    if only is not None and isinstance(root, yaml.MappingNode):
+        root.value = [(key, value) for key, value in root.value if key.value in only]
+    data = reader.value((), root)
     places = Places(file, reader.lines, frozenset(reader.hidden))
     problems = Problems(places)
     for keys, what in reader.found:

@@ -20,6 +20,12 @@ from execution_engine.plugins import trusted
 VARIABLE = "EXECD_CONFIG"
 USUAL_PLACES = (Path("conf/execd.yaml"), Path("execd.yaml"), Path("/etc/execd/execd.yaml"))
 
+ESSENTIALS = ("database", "jobs_dir", "run_dir", "log")
+"""What is needed to find a running engine and its jobs."""
+_NOT_READ: dict[str, Any] = {
+    "execution_systems": {"not-read": {"class": "not read"}},
+    "routes": [{"name": "not read", "execution_system": "not-read"}],
+}
 _UNREAD = "mongodb://unread"
 """Stands for a URL whose file could not be read, so that it is not reported as missing as well."""
 
@@ -29,12 +35,30 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
 
     Raises ConfigError, whose `problems` are all that is wrong: `FILE:LINE: KEY: what is wrong, what is expected`.
     """
+    return _loaded(document.read(_trusted(path, environment), environment))
+
+
+def load_essentials(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration as far as it is needed to find a running engine and its jobs, whatever is wrong with the rest.
+
+    Of ESSENTIALS all is as in the file; the rest stands for what was not read, and is not to be used.  Raises ConfigError when
+    one of ESSENTIALS is bad, or the file is not readable at all.
+    """
+    read = document.read(_trusted(path, environment), environment, ESSENTIALS)
+    read.data.update(_NOT_READ)
+    return _loaded(read)
+
+
+def _trusted(path: Path | None, environment: Mapping[str, str]) -> Path:
     file = locate(path, environment)
     try:
         trusted(file)
     except PluginError as error:
         raise ConfigError([str(error)]) from None
-    read = document.read(file, environment)
+    return file
+
+
+def _loaded(read: Document) -> Config:
     _read_secrets(read)
     _check_names(read.data, read.problems)
     config = _validated(read)

@@ -102,7 +102,8 @@ def _failed(
     fields = {**fields, "exit": {"code": code, "signal": signal, "reason": reason}}
     if status is Status.ERROR and job.error is None:
         details = account.message if account and account.message else None
-        fields["error"] = {"kind": reason, "message": f"{message}{f' ({how})' if how else ''}", "details": details}
+        told = f"{message} ({how})" if how and how not in message else message
+        fields["error"] = {"kind": reason, "message": told, "details": details}
     return Verdict(status, f"{reason}{f', {how}' if how and how != reason else ''}", fields)
 
 

@@ -14,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
 )
 
 from execution_engine.errors import InvalidJob
@@ -52,6 +51,12 @@ def _no_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
     return value
+
+
+def _not_an_empty_list(command: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    if isinstance(command, tuple) and not command:
+        raise ValueError("expected a program and its arguments")
+    return command
 
 
 def _quantity(parse: Any) -> Any:
@@ -207,7 +212,7 @@ class Delivery(_Value):
 
 
 Inputs = dict[SafeText, str | bytes | Source]
-Command = tuple[SafeText, ...] | SafeText
+Command = Annotated[tuple[SafeText, ...] | SafeText, AfterValidator(_not_an_empty_list)]
 
 
 class Job(_Value):
@@ -252,21 +257,19 @@ class Job(_Value):
     history: tuple[HistoryEntry, ...] = Field((), description="the transitions; the first and the latest are kept")
     notified: dict[str, Delivery] = Field(default_factory=dict, description="per target: when, or how often it failed and why")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_what_is_not_served(cls, document: Any) -> Any:
-        for field in NOT_YET:
-            if isinstance(document, dict) and document.get(field) is not None:
-                raise ValueError(f"{field}: not served by this version of execd; remove it")
-        return document
-
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
         """The job that a document describes.  Raises InvalidJob, which names each bad field."""
+        problems = [
+            f"{field}: not served by this version of execd; remove it" for field in NOT_YET if document.get(field) is not None
+        ]
         try:
-            return cls.model_validate(document)
+            job = cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidJob(_problems(error)) from None
+            raise InvalidJob(problems + _problems(error)) from None
+        if problems:
+            raise InvalidJob(problems)
+        return job
 
     @property
     def text_id(self) -> str:

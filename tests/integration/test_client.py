@@ -65,6 +65,24 @@ def test_all_problems_of_all_documents_are_named_and_none_is_stored(client: Clie
     assert client.find() == []
 
 
+def test_what_is_no_document_is_named_with_its_number(client: Client):
+    with pytest.raises(InvalidJob, match="job 2: expected a job"):
+        client.submit([{"command": "true"}, "true"])  # type: ignore[list-item]
+
+
+def test_fields_that_are_not_served_hide_no_other_problem(client: Client):
+    with pytest.raises(InvalidJob) as refused:
+        client.submit([{"array": 3, "retry": {}, "name": 5}])
+    assert [problem.split(":")[0] for problem in refused.value.problems] == ["array", "retry", "command", "name"]
+
+
+def test_a_document_that_holds_itself_is_refused(client: Client):
+    document: dict[str, Any] = {"command": "true"}
+    document["mine"] = document
+    with pytest.raises(InvalidJob, match="nested too deeply"):
+        client.submit([document])
+
+
 def test_an_id_that_is_there_already_is_refused(client: Client):
     client.submit([{"_id": "a", "command": "true"}])
     with pytest.raises(StoreError):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution_engine.building import check
 from execution_engine.building.command_line import command_line, environment_lines, quote
 from execution_engine.errors import BuildError
 from tests.support.building import SHELLS, a_job
@@ -30,7 +31,7 @@ def test_nul_cannot_be_quoted() -> None:
         quote("a\0b")
 
 
-@pytest.mark.parametrize(("command", "problem"), [([], "no program"), (["", "a"], "no program"), ("", "empty"), (" \n", "empty")])
+@pytest.mark.parametrize(("command", "problem"), [(["", "a"], "no program"), ("", "empty"), (" \n", "empty")])
 def test_a_command_without_a_program_is_refused(command: list[str] | str, problem: str) -> None:
     with pytest.raises(BuildError, match=problem):
         command_line(a_job(command=command).command)
@@ -63,3 +64,9 @@ def test_the_variables_of_the_shell_cannot_be_set(name: str) -> None:
 def test_a_memory_limit_is_told_in_megabytes_and_never_as_none(memory: int | str, megabytes: int) -> None:
     lines = environment_lines(a_job(resources={"memory": memory}), Path("/d"))
     assert f"export EXECD_MEMORY_MB='{megabytes}'" in lines.splitlines()
+
+
+def test_all_that_no_machine_could_build_is_found_at_once_without_touching_the_disk() -> None:
+    job = a_job(command=["-x"], env={"1A": "x", "EXECD_X": "y", "GOOD": "z"}, inputs={"/a": "x", "b": "y"}, outputs=["", "*"])
+    assert [problem.split(":")[0] for problem in check(job)] == ["command", "env", "env", "inputs", "outputs"]
+    assert check(a_job()) == []

@@ -133,7 +133,7 @@ def test_a_jobs_directory_that_cannot_be_made_is_not_the_jobs_fault(tmp_path: Pa
         build(a_job(), configuration(tmp_path / "unmounted"))
 
 
-@pytest.mark.parametrize("fields", [{"command": []}, {"env": {"1": "x"}}, {"inputs": {"..": "x"}}, {"outputs": ["/etc/*"]}])
+@pytest.mark.parametrize("fields", [{"command": [""]}, {"env": {"1": "x"}}, {"inputs": {"..": "x"}}, {"outputs": ["/etc/*"]}])
 def test_a_job_that_cannot_be_built_leaves_no_directory(config: Config, fields: dict[str, Any]) -> None:
     with pytest.raises(BuildError):
         build(a_job(**fields), config)

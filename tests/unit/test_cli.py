@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 from execution_engine.cli import main
+from execution_engine.cli.checks import shortage
+from execution_engine.cli.engine import print_status
 from execution_engine.jobs.status import Status
 from tests.support.commands import CommandLine, move_all
 
@@ -88,8 +92,9 @@ def test_wrong_usage_ends_with_2(execd: CommandLine, words: list[str]):
 # --- setting up
 
 
-def test_init_makes_a_site_that_check_finds_good(execd: CommandLine):
-    (execd.file.parent / "execd.db").unlink()
+def test_init_makes_a_site_that_check_finds_good_and_leaves_without_a_database(execd: CommandLine):
+    for file in execd.file.parent.glob("execd.db*"):
+        file.unlink()
     found = execd.json("check")
     assert found["ok"]
     assert found["problems"] == []
@@ -144,6 +149,22 @@ def test_a_bad_configuration_ends_every_command_with_5_and_names_all_problems(ex
     assert "jobs_dir" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [(["jobs"], 0), (["status"], 3), (["stop"], 3), (["submit", "--", "true"], 0), (["database-url"], 0)]
+)
+def test_a_mistake_elsewhere_in_the_configuration_leaves_what_needs_the_database_and_the_engine(
+    execd: CommandLine, command: list[str], code: int
+):
+    submit(execd, "--", "true")
+    configure(execd, zzz=1, routes=[{"name": "a", "execution_system": "nowhere"}])
+    result = execd(*command)
+    assert result.exit_code == code, result.output
+    for words in ("zzz: is not a known key", "no execution system nowhere", "warning: the configuration is bad"):
+        assert words in result.stderr
+    for strict in (["start"], ["restart"], ["reload"], ["check"]):
+        assert execd(*strict).exit_code == 5
+
+
 def test_a_configuration_that_is_not_there_ends_with_5(tmp_path: Path):
     result = CliRunner().invoke(main, ["-c", str(tmp_path / "none.yaml"), "jobs"])
     assert result.exit_code == 5
@@ -165,6 +186,33 @@ def test_check_finds_a_directory_that_cannot_be_used_and_a_database_that_does_no
     assert "jobs_dir: " in result.stderr
     assert "database: " in result.stderr
     assert "secret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [({"database": {"url": f"sqlite:///{'x' * 300}/execd.db"}}, "database"), ({"jobs_dir": f"{'x' * 300}/jobs"}, "jobs_dir")],
+)
+def test_check_goes_on_when_nobody_can_look_at_a_directory(execd: CommandLine, settings: dict[str, object], what: str):
+    configure(execd, **settings)
+    found = {row["what"]: row for row in execd.json("check", code=1)["found"]}
+    assert "too long" in found[what]["message"]
+    assert [row["what"] for row in found.values() if not row["ok"]] == [what]
+    assert found["run_dir"]["ok"]
+
+
+def space(free: int, size: int) -> os.statvfs_result:
+    """A file system with so many bytes."""
+    return os.statvfs_result((4096, 1, size, free, free, 0, 0, 0, 0, 255))
+
+
+def test_a_file_system_that_is_almost_full_is_a_problem():
+    gigabyte = 1 << 30
+    assert shortage(space(gigabyte, 200 * gigabyte)) == (
+        "only 1G of 200G are free on its file system; make room, or move it to another"
+    )
+    assert shortage(space(9 << 20, 100 << 20)) is not None
+    assert shortage(space(3 * gigabyte, 200 * gigabyte)) is None
+    assert shortage(space(0, 0)) is None
 
 
 def test_the_url_of_the_database_is_shown_without_its_password_unless_asked(execd: CommandLine):
@@ -194,11 +242,26 @@ def test_what_needs_an_engine_ends_with_3_when_there_is_none(execd: CommandLine)
 
 def test_status_counts_the_jobs_even_when_no_engine_runs(execd: CommandLine):
     execd("submit", "--", "true")
-    assert execd.json("status", code=3) == {"running": False, "jobs": {"to be built": 1}}
+    assert execd.json("status", code=3) == {"running": False, "jobs": {"to be built": 1}, "unserved": {}}
     result = execd("status")
     assert result.exit_code == 3
     assert "not running" in result.output
     assert re.search(r"to be built +1", result.output)
+
+
+def test_status_says_when_its_state_is_old_and_shows_only_processes_that_are_there(capsys: pytest.CaptureFixture[str]):
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    actors = [{"pid": 0, "title": "to come"}, {"pid": 7, "title": "builder"}]
+    report = {"running": True, "pid": 5, "actors": actors, "jobs": {}, "unserved": {}}
+    print_status(report | {"at": (now - timedelta(seconds=5)).isoformat()}, now)
+    shown = capsys.readouterr().out
+    assert "old" not in shown
+    assert "builder" in shown
+    assert "to come" not in shown
+    print_status(report | {"at": (now - timedelta(seconds=40)).isoformat()}, now)
+    assert "the state is 40 s old" in capsys.readouterr().out
+    print_status(report, now)
+    assert "has not told its state yet" in capsys.readouterr().out
 
 
 # --- looking at jobs
@@ -251,6 +314,16 @@ def test_names_of_jobs_cannot_command_the_terminal(execd: CommandLine):
     assert "[bold]" in execd("jobs").output
 
 
+def test_a_long_id_does_not_widen_the_table_for_all(execd: CommandLine):
+    with execd.client() as client:
+        client.submit([{"_id": "x" * 3000, "command": "true"}, {"_id": "y" * 40, "command": "true"}])
+    shown = execd("jobs").stdout
+    assert max(map(len, shown.splitlines())) < 200
+    assert "x" * 39 + "…" in shown
+    assert "y" * 40 in shown
+    assert execd.json("show", "x" * 39)["_id"] == "x" * 3000
+
+
 def test_a_job_is_named_by_the_beginning_of_its_id(execd: CommandLine):
     with execd.client() as client:
         client.submit([{"_id": name, "command": "true"} for name in ("apple", "apricot", "pear")])
@@ -297,6 +370,7 @@ def test_a_document_of_wrong_types_is_shown(execd: CommandLine):
         "results": 3,
         "usage": {"wall": "z", "memory": []},
     }
+    submit(execd, "--", "true")
     with execd.client() as client:
         client.store.insert([junk | {"usage": {"wall": "z", "memory": []}, "resources": 9, "history": [1]}])
     for command in ("show", "explain"):
@@ -391,5 +465,33 @@ def test_a_request_for_a_job_that_has_ended_is_refused_and_the_others_get_it(exe
 
 def test_a_request_for_an_unknown_job_asks_nothing_for_the_others(execd: CommandLine):
     job = submit(execd, "--", "true")
-    assert execd("kill", job, "unknown").exit_code == 1
+    result = execd("kill", job, "unknown", "neither")
+    assert result.exit_code == 1
+    for words in ("no job 'unknown'", "no job 'neither'", "kill: nothing was requested"):
+        assert words in result.stderr
     assert execd.json("show", job).get("request") is None
+
+
+def test_a_request_for_a_job_of_an_unknown_status_is_refused_with_the_reason(execd: CommandLine):
+    job = submit(execd, "--", "true")
+    with execd.client() as client:
+        client.store.insert([{"_id": "odd", "status": "done", "command": "true"}])
+    result = execd("kill", job, "odd")
+    assert result.exit_code == 1
+    assert "odd has the status 'done', which no engine knows" in result.stderr
+    assert execd.json("show", job).get("request") is None
+
+
+def test_wait_names_all_jobs_that_are_not_there(execd: CommandLine):
+    job = submit(execd, "--", "true")
+    result = execd("wait", "one", job, "two")
+    assert result.exit_code == 1
+    assert "no job 'one'" in result.stderr
+    assert "no job 'two'" in result.stderr
+
+
+@pytest.mark.parametrize("what", ["kill", "hold", "release", "suspend", "resume"])
+def test_the_help_of_a_request_has_paragraphs(what: str):
+    help_text = CliRunner().invoke(main, [what, "--help"]).output
+    assert re.search(r"\n\n  Returns when the request is stored", help_text)
+    assert "(1s)" not in CliRunner().invoke(main, ["jobs", "--help"]).output

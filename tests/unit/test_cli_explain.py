@@ -34,7 +34,7 @@ def test_a_dates_without_time_zone_is_in_utc():
 
 
 def test_a_job_that_is_tried_again_later_says_when_and_why():
-    said = why(status="to be submitted", due_at=NOW + timedelta(seconds=30), lease={"crash": "killed by SIGSEGV"})
+    said = why(status="to be submitted", due_at=NOW + timedelta(seconds=30), lease={"token": 1, "crash": "killed by SIGSEGV"})
     assert "in 30s" in said
     assert "killed by SIGSEGV" in said
 
@@ -75,6 +75,50 @@ def test_a_failed_job_tells_its_first_cause_its_exit_and_the_end_of_its_stderr(t
     facts = explain({"_id": "j", "status": "error", "dir": str(tmp_path), "error": error, "exit": exit_}, NOW, None)
     assert facts["why"] == ["job: it ran too long", "its command ended: exit code 143 (SIGTERM), walltime"]
     assert facts["stderr"] == [f"line {n}" for n in range(4991, 5000)] + ["\ufffd last"]
+
+
+def test_a_kill_that_the_system_has_not_confirmed_is_told_until_the_job_ends():
+    requested = {"what": "kill", "at": NOW, "sent": True}
+    execution = {"system": "here", "job_no": "7"}
+    assert "kill was sent at" in why(status="running", requested=requested, execution=execution)
+    assert "to here, which has not confirmed it yet" in why(status="running", requested=requested, execution=execution)
+    assert "confirmed" not in why(status="killed", requested=requested, execution=execution)
+    assert "confirmed" not in why(status="running", requested=requested | {"sent": False}, execution=execution)
+
+
+def test_a_refusal_before_the_last_accepted_request_is_not_told():
+    refused = {"what": "suspend", "at": NOW, "why": "not running"}
+    for moment, told in ((NOW - timedelta(1), True), (NOW + timedelta(1), False)):
+        said = why(status="to be built", refused=refused, requested={"what": "hold", "at": moment})
+        assert ("suspend it was refused" in said) is told
+
+
+def test_an_ending_is_told_once_with_the_command_that_was_not_found():
+    error = {"kind": "command not found", "message": "the shell did not find the command (exit code 127)"}
+    said = why(status="error", error=error, exit={"code": 127, "reason": "command not found"}, command=["sortt", "x"])
+    assert said.count("127") == 1
+    assert "the command is 'sortt'" in said
+
+
+def test_a_command_that_never_ran_did_not_end():
+    assert "command ended" not in why(status="killed", exit={"code": None, "reason": "killed"})
+
+
+def test_a_limit_that_was_passed_is_told_with_what_was_used():
+    said = why(status="error", exit={"code": 137, "reason": "memory"}, resources={"memory": "512M"}, usage={"memory": 600 << 20})
+    assert "its resources.memory is 512M, it used 600M" in said
+    said = why(status="error", exit={"reason": "walltime"}, resources={"walltime": "1h"}, usage={"wall": 3605.0})
+    assert "its resources.walltime is 1h00m, it used 1h00m" in said
+
+
+@pytest.mark.parametrize("status", ["running", "hold", "unknown", "to be submitted", "submitting"])
+def test_a_job_that_was_inserted_with_a_status_of_the_engine_is_told_so(status: str):
+    assert f"it was inserted as '{status}', a status that only the engine sets" in why(status=status)
+    assert "inserted as" not in why(status=status, lease={"token": 3})
+
+
+def test_a_system_without_a_name_is_an_execution_system():
+    assert why(status="running", lease={"token": 3}) == "an execution system has it"
 
 
 def test_stderr_that_cannot_be_read_is_told_and_not_raised(tmp_path: Path):

@@ -90,14 +90,19 @@ def test_binary_inputs_are_bytes():
         (b"{'command': ", "line"),
         (b"command: !!python/object/apply:os.system [id]", "could not determine a constructor"),
         (b"command: \xff\xfe", "not UTF-8 at byte 9"),
-        (b"&a [*a]", "recursion"),
-        (b"[" * 100_000, ""),
+        (b"&a [*a]", "contains itself"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"command: x\nname: a\nname: b", "line 3: 'name' is given twice: in line 2 and in line 3"),
+        (b"command: x\nenv: {A: 1, A: 2}", "'A' is given twice"),
+        (b"command: x\nmine: [{a: 1, a: 2}]", "'a' is given twice"),
+        (b'{"command": "x", "command": "y"}', "'command' is given twice"),
     ],
 )
 def test_a_file_that_holds_no_job_is_refused_by_name(content: bytes, words: str):
     message = refusal(content)
     assert message.startswith("job.yaml: ")
     assert words in message
+    assert "unicode string" not in message
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,39 @@ def test_a_piped_table_has_a_line_for_each_row_and_cuts_nothing(capsys: pytest.C
 
 def test_a_table_on_a_terminal_interprets_nothing_and_folds_what_is_long():
     console = Console(file=io.StringIO(), force_terminal=True, width=40, color_system=None)
-    console.print(output.rich_table(("ID", "NAME"), [("0123456789" * 5, "[red]not markup[/red]"), ("b", "\x1b[2J")]))
+    console.print(output.rich_table(("ID", "WORDS"), [("b", "[red]not markup[/red]" + "0123456789" * 5), ("b", "\x1b[2J")]))
     shown = console.file.getvalue()
     assert "[red]not" in shown.replace("\n", "")
     assert "\\x1b[2J" in shown
     assert "\x1b" not in shown
     assert sum(character.isdigit() for character in shown) == 50 + len("12")
+
+
+def test_an_id_stays_on_one_line_of_a_narrow_terminal_and_a_name_is_cut():
+    columns = ("ID", "NAME", "STATUS", "OWNER", "PROJECT", "SYSTEM", "CREATED", "TIME", "EXIT")
+    row = (
+        "65f1a2b3c4d5e6f7a8b9c0d1",
+        "a rather long name",
+        "to be submitted",
+        "wwwdata",
+        "default",
+        "cluster",
+        "12:00:01",
+        "1m",
+        "",
+    )
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    console.print(output.rich_table(columns, [row]))
+    (line,) = [line for line in console.file.getvalue().splitlines() if row[0] in line]
+    assert "to be submitted" in line
+    assert "…" in line
+    assert len([line for line in console.file.getvalue().splitlines() if line.strip()]) == 3
+
+
+def test_a_date_of_today_is_a_time():
+    moment = datetime(2026, 11, 20, 13, tzinfo=UTC)
+    assert output.local_text(moment, moment) == output.local_text(moment).split()[1]
+    assert output.local_text(moment, moment + timedelta(days=2)) == output.local_text(moment)
 
 
 def test_json_has_ids_as_strings_and_dates_in_utc(capsys: pytest.CaptureFixture[str]):

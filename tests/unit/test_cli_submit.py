@@ -110,6 +110,15 @@ def test_all_problems_of_all_jobs_are_named_and_none_is_submitted(execd: Command
         ("command: x\nnot_before: tomorrow", "not_before: 'tomorrow' is not a date"),
         ("command: x\nnot_before: 5", "not_before: expected a date"),
         ("command: x\nretry: {attempts: 2}", "retry: not served"),
+        ("command: []", "command: expected a program"),
+        ("command: ['']", "command: no program"),
+        ("command: [-x]", "command: the program '-x' would be taken for an option"),
+        ("command: ' '", "command: an empty script"),
+        ("command: x\nenv: {1A: x}", "env: '1A' is not the name of a variable"),
+        ("command: x\nenv: {EXECD_X: x}", "env: EXECD_X is set by execd itself"),
+        ("command: x\ninputs: {/etc/x: x}", "inputs: '/etc/x' is not a file name"),
+        ("command: x\noutputs: [../x]", "outputs: '../x' is not a pattern"),
+        ("command: x\nmine: [{a: 99999999999999999999999}]", "mine.0.a: expected a whole number of at most 64 bits"),
     ],
 )
 def test_a_bad_job_is_refused_with_its_field(execd: CommandLine, text: str, words: str):
@@ -123,6 +132,24 @@ def test_files_that_cannot_be_read_are_named(execd: CommandLine, tmp_path: Path)
         result = execd("submit", *words)
         assert result.exit_code == 1
         assert str(tmp_path) in result.stderr
+        assert "Errno" not in result.stderr
+
+
+def test_every_problem_of_every_job_is_named_with_the_number_of_its_job(execd: CommandLine):
+    jobs = "[{command: x}, {command: x, not_before: tomorrow, priority: high}, 5, {array: 3, retry: 1, env: {1: a}, tags: 5}]"
+    result = execd("submit", "-", stdin=jobs)
+    assert result.exit_code == 1
+    expected = ["job 2: not_before: 'tomorrow'", "job 2: priority:", "job 3: expected a job", "job 4: array:", "job 4: retry:"]
+    for words in (*expected, "job 4: command: missing", "job 4: tags:"):
+        assert f"execd: {words}" in result.stderr
+    assert "job 1" not in result.stderr
+
+
+def test_a_job_that_is_nested_too_deeply_is_refused(execd: CommandLine):
+    result = execd("submit", "-", stdin="{command: x, mine: " + "[" * 100 + "]" * 100 + "}")
+    assert result.exit_code == 1
+    assert "mine.0.0" in result.stderr
+    assert "nested too deeply" in result.stderr
 
 
 def test_the_same_id_twice_is_refused(execd: CommandLine):
