@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import shlex
 from pathlib import Path
@@ -16,8 +17,9 @@ def name_of(uid: int) -> str:
 
 
 def as_user(uid: int) -> str:
-    """What to do instead, as part of a sentence: `run this as that user: runuser -u NAME -- execd …`."""
-    return f"run this as that user: runuser -u {shlex.quote(name_of(uid))} -- execd …"
+    """What to do instead, as part of a sentence; for root, with the command."""
+    command = f": runuser -u {shlex.quote(name_of(uid))} -- execd …" if os.geteuid() == 0 else ""
+    return f"run this as that user{command}"
 
 
 def nearest(path: Path) -> tuple[Path, int]:
