@@ -34,8 +34,8 @@ _STYLES: dict[str, str] = {
 }
 
 
-_WHOLE = frozenset({"ID", "STATUS", "TIME", "EXIT"})
-_CUT = frozenset({"NAME", "OWNER", "PROJECT", "SYSTEM", "CREATED"})
+_WHOLE = frozenset({"ID", "STATUS", "TIME"})
+_CUT = frozenset({"NAME", "OWNER", "PROJECT", "SYSTEM", "CREATED", "EXIT"})
 
 
 def harmless(text: str) -> str:
