@@ -41,15 +41,31 @@ class SubmitActor(LaneActor):
         good, changes = self._vetting.sort(others, self.clock.now())
         fresh = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
         self.apply(changes + adopted)
-        submitted = len(adopted)
-        for job, outcome in self.system.run_many(fresh) if fresh else ():
-            self.beat()
-            change = self._outcome(job, outcome)
-            submitted += change.status in _TAKEN
-            self.apply([change])
         if claims:
+            submitted = len(adopted) + self._submit(fresh)
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
         return len(claims)
+
+    def _submit(self, jobs: list[Job]) -> int:
+        """Hands the jobs over and stores their ids; returns how many the system took.
+
+        A few ids are stored at a time, because a write takes longer than a submission.  Those that a crash loses are found again
+        by the jobs' names.
+        """
+        taken = 0
+        done: list[Change] = []
+        stored_at = self.clock.monotonic()
+        try:
+            for job, outcome in self.system.run_many(jobs) if jobs else ():
+                self.beat()
+                done.append(self._outcome(job, outcome))
+                taken += done[-1].status in _TAKEN
+                if self.clock.monotonic() - stored_at >= _STORE_INTERVAL:
+                    self.apply(done)
+                    done, stored_at = [], self.clock.monotonic()
+        finally:
+            self.apply(done)
+        return taken
 
     def _tell_if_full(self, free: int | None) -> None:
         full = free is not None and free <= 0
@@ -125,4 +141,5 @@ class SubmitActor(LaneActor):
         return Change(job, job.status, crash=f"{self.name}.run: {outcome!r}", due_at=self.due_in(delay))
 
 
+_STORE_INTERVAL = 0.05
 _TAKEN = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING})
