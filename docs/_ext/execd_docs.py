@@ -91,7 +91,7 @@ class _Options(_Table):
 
     def rows(self) -> Iterator[Row]:
         for name, field in execution_systems.registered()[self.arguments[0]].Options.model_fields.items():
-            yield f"`{field.alias or name}`", f"`{field.get_default()}`", field.description or ""
+            yield f"`{field.alias or name}`", _option_default(field), field.description or ""
 
 
 class _Reasons(_Table):
@@ -135,6 +135,15 @@ def _escaped(text: str) -> str:
 
 _LITERAL = re.compile(r"(`[^`]*`)")
 _SPECIAL = re.compile(r"[\\*|]")
+
+
+def _option_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return ", ".join(f"`{key}: {value}`" for key, value in default)
+    return f"`{default}`" if default not in (None, "", {}) else ""
 
 
 def _default_text(default: str | None) -> str:

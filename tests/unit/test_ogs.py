@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from execution_engine.config import load
+from execution_engine.engine.assembly import assemble
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
@@ -16,6 +19,7 @@ from execution_engine.jobs.status import Status
 from execution_engine.systems.execution_systems import Context
 from execution_engine.systems.ogs import OGS
 
+ROOT = Path(__file__).parents[2]
 CAPTURED = Path(__file__).parent / "gridengine_output"
 
 
@@ -173,6 +177,15 @@ def test_the_accounting_is_not_asked_about_a_job_that_was_deleted_while_it_waite
     job = site.job("code", requested={"what": "kill", "at": datetime.now(UTC), "sent": True})
     assert site.system.account(job, None) is None
     assert not any(call.startswith("qacct") for call in site.calls())
+
+
+def test_the_documented_configuration_is_good(tmp_path: Path) -> None:
+    file = tmp_path / "execd.yaml"
+    shutil.copy(ROOT / "docs/samples/gridengine.yaml", file)
+    file.chmod(0o600)
+    plan = assemble(load(file)).systems["cluster"]
+    assert plan.cls is OGS
+    assert plan.environment()["SGE_QMASTER_PORT"] == "6444"
 
 
 def test_the_environment_names_the_cell_and_the_library() -> None:
