@@ -98,7 +98,7 @@ def test_hold_keeps_a_job_back_until_release(make_engine: MakeEngine) -> None:
 
 
 def test_suspend_stops_the_whole_group_and_resume_lets_it_go_on(engine: Engine) -> None:
-    (job_id,) = engine.submit({"command": "sleep 1 & wait; echo done"})
+    (job_id,) = engine.submit({"command": "sleep 3 & wait; echo done"})
     engine.until_status(job_id, "running")
     engine.execd("suspend", str(job_id))
     job = engine.until_status(job_id, "suspended")
