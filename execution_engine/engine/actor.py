@@ -8,6 +8,7 @@ not answer.  The monitor's to an actor: `{"go": true}` (look again) and `{"stop"
 from __future__ import annotations
 
 import select
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +48,7 @@ class Stop(Exception):
     """The monitor wants this actor to end, or is gone."""
 
 
-class Actor:
+class Actor(ABC):
     """One actor process.  A subclass says what a turn is."""
 
     work: ClassVar[Work | None] = None
@@ -72,9 +73,9 @@ class Actor:
     def close(self) -> None:
         """Closes it."""
 
+    @abstractmethod
     def turn(self) -> int:
         """Does one batch of work; returns how many jobs it had, 0 when there was nothing to do."""
-        raise NotImplementedError
 
     # --- the loop
 
