@@ -65,5 +65,12 @@ class ExecutionSystemError(ExecdError):
         self.transient = transient
 
 
+class SystemFull(ExecutionSystemError):
+    """The execution system works and takes no more jobs now: a limit on their number is reached."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
+
+
 class NotSupported(ExecutionSystemError):
     """The execution system has no such operation (for example `suspend`)."""

@@ -9,7 +9,7 @@ from execution_engine import events
 from execution_engine.engine.actor import Workplace, announce_claims
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.vetting import Vetting
-from execution_engine.errors import ExecutionSystemError
+from execution_engine.errors import ExecutionSystemError, SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
@@ -25,14 +25,16 @@ class SubmitActor(LaneActor):
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
         self._said_full: bool | None = None
+        self._refused_more = False
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
         slots = self.system.slots()
         free = None if slots is None else slots - self._taken_slots()
-        self._tell_if_full(free)
-        if free is not None and free <= 0:
-            return 0
+        if free is not None:
+            self._tell_if_full(free <= 0)
+            if free <= 0:
+                return 0
         claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
         if not claims and slots is not None and free == slots:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
@@ -44,6 +46,10 @@ class SubmitActor(LaneActor):
         if claims:
             submitted = len(adopted) + self._submit(fresh)
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
+        if self._refused_more:
+            self._refused_more = False
+            self.tell(full=True)
+            return 0  # no use in claiming the next ones
         return len(claims)
 
     def _submit(self, jobs: list[Job]) -> int:
@@ -67,8 +73,7 @@ class SubmitActor(LaneActor):
             self.apply(done)
         return taken
 
-    def _tell_if_full(self, free: int | None) -> None:
-        full = free is not None and free <= 0
+    def _tell_if_full(self, full: bool) -> None:
         if full is not self._said_full:
             self._said_full = full
             self.tell(full=full)
@@ -101,6 +106,8 @@ class SubmitActor(LaneActor):
             outcome = Started(outcome)
         if isinstance(outcome, Started) and outcome.native_id:
             return self._submitted(job, outcome, why="")
+        if isinstance(outcome, SystemFull):
+            return self._no_room(job, str(outcome))
         if isinstance(outcome, ExecutionSystemError):
             return self._again(job, str(outcome)) if outcome.transient else self._refused(job, str(outcome))
         if isinstance(outcome, OSError):
@@ -120,6 +127,11 @@ class SubmitActor(LaneActor):
     def _again(self, job: Job, message: str) -> Change:
         """The system is down or busy and certainly did not take the job."""
         self.report_unless_healthy(self.system, ExecutionSystemError(message))
+        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
+
+    def _no_room(self, job: Job, message: str) -> Change:
+        """The system has as many jobs as it takes.  The end of one makes room."""
+        self._refused_more = True
         return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _unanswered(self, job: Job, error: OSError) -> Change:

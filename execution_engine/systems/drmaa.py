@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from execution_engine.errors import ExecutionSystemError
+from execution_engine.errors import ExecutionSystemError, SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration
@@ -121,16 +121,16 @@ class DrmaaSystem(execution_systems.ExecutionSystem):
             raise
 
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Exception]]:
-        """One after the other.  When one gets no answer the others are not tried: each would wait as long."""
-        unanswered: ConnectionError | None = None
+        """One after the other.  When one gets no answer, or no more are taken, the others would fare alike and are not tried."""
+        all_alike: Exception | None = None
         for job in jobs:
-            if unanswered is not None:
-                yield job, unanswered
+            if all_alike is not None:
+                yield job, all_alike
                 continue
             try:
                 yield job, self.run(job)
-            except ConnectionError as error:
-                unanswered = error
+            except (ConnectionError, SystemFull) as error:
+                all_alike = error
                 yield job, error
             except Exception as error:  # noqa: BLE001 - the caller sorts the outcomes
                 yield job, error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from execution_engine import events
-from execution_engine.errors import ExecutionSystemError
+from execution_engine.errors import ExecutionSystemError, SystemFull
 from execution_engine.systems.deadline import Deadline
 
 Action = Literal["terminate", "hold", "release", "suspend", "resume"]
@@ -29,8 +29,8 @@ _REFUSALS = frozenset(
     }
 )
 """Errors by which the system says that it will not do this (DRMAA 1.0, section 3.2): another try would get the same answer."""
-_NOT_NOW = frozenset({"TryLaterException", "OutOfMemoryException"})
-_NO_ANSWER = frozenset({"DrmCommunicationException"})
+_FULL = "TryLaterException"
+_NO_ANSWER = "DrmCommunicationException"
 _LONGEST_MESSAGE = 500
 
 
@@ -89,8 +89,8 @@ class DrmaaSession:
     def submit(self, name: str, script: Path, native: str) -> str:
         """Submits a script without arguments and environment, and returns the native id.
 
-        Raises ExecutionSystemError when the system refused (not transient) or takes no jobs now (transient), and
-        ConnectionError when it gave no answer: it may have the job all the same.
+        Raises ExecutionSystemError when the system refused it, SystemFull when it takes no more jobs now, and ConnectionError
+        when it gave no answer: it may have the job all the same.
         """
         template = self._template
         try:
@@ -103,9 +103,9 @@ class DrmaaSession:
             kind = type(error).__name__
             if kind in _REFUSALS:
                 raise ExecutionSystemError(f"{self._who} refused it: {_words(error)}") from error
-            if kind in _NOT_NOW:
-                raise ExecutionSystemError(f"{self._who} does not take it now: {_words(error)}", transient=True) from error
-            if kind in _NO_ANSWER:
+            if kind == _FULL:
+                raise SystemFull(f"{self._who} takes no more jobs now: {_words(error)}") from error
+            if kind == _NO_ANSWER:
                 raise ConnectionError(f"{self._who} gave no answer to a submission: {_words(error)}") from error
             raise
         if not native_id:
@@ -125,7 +125,7 @@ class DrmaaSession:
                 raise NoSuchNativeJob(words) from error
             if kind.endswith("InconsistentStateException"):
                 raise WrongState(words) from error
-            raise ExecutionSystemError(words, transient=kind in _NO_ANSWER | _NOT_NOW) from error
+            raise ExecutionSystemError(words, transient=kind in (_NO_ANSWER, _FULL)) from error
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._deadline:

@@ -87,3 +87,24 @@ def test_submissions_in_whose_midst_the_qmaster_is_killed_run_once(engine: Engin
     jobs = engine.wait(ids, timeout=100)
     assert {job["status"] for job in jobs} == {"finished"}
     assert {(Path(job["dir"]) / "runs").read_text() for job in jobs} == {"run\n"}
+
+
+def test_a_limit_on_the_number_of_jobs_lets_the_others_wait(engine: Engine, own_gridengine: Cell, tmp_path: Path) -> None:
+    with own_gridengine.configured(tmp_path, max_u_jobs="5"):
+        jobs = engine.run(*({"command": ["sleep", "0.5"]} for _ in range(15)))
+    assert {job["status"] for job in jobs} == {"finished"}
+    assert any("only 5 jobs are allowed" in entry["why"] for job in jobs for entry in job["history"])
+    assert not lines(engine, "does not answer")
+
+
+def test_a_host_that_may_not_submit_any_more_costs_no_job(engine: Engine, own_gridengine: Cell) -> None:
+    host = own_gridengine.run("qconf", "-ss").strip()
+    own_gridengine.run("qconf", "-ds", host)
+    try:
+        (job_id,) = engine.submit({"command": ["true"]})
+        until(
+            lambda: any("not a submit host" in entry["why"] for entry in engine.job(job_id).get("history", ())), "it was refused"
+        )
+    finally:
+        own_gridengine.run("qconf", "-as", host)
+    assert engine.wait([job_id])[0]["status"] == "finished"

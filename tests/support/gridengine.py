@@ -92,6 +92,20 @@ class Cell:
         ).stdout
         return [line.split()[1] for line in listing.splitlines() if line.startswith("job_number:")]
 
+    @contextmanager
+    def configured(self, scratch: Path, **changes: str) -> Iterator[None]:
+        """The cell with another global configuration, for a while."""
+        file = scratch / "global"  # qconf takes the file's name for the configuration's
+        before = self.run("qconf", "-sconf").replace("\\\n", " ")
+        kept = [line for line in before.splitlines() if line.partition(" ")[0] not in changes]
+        file.write_text("\n".join([*kept, *(f"{name} {value}" for name, value in changes.items()), ""]))
+        self.run("qconf", "-Mconf", str(file))
+        try:
+            yield
+        finally:
+            file.write_text(before)
+            self.run("qconf", "-Mconf", str(file))
+
     def testbed(self, *words: str) -> None:
         """Calls the testbed's script, for an outage."""
         subprocess.run([str(TESTBED), *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
