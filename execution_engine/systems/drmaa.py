@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from execution_engine.errors import ExecutionSystemError, SystemFull
+from execution_engine.jobs.exit_record import read_start_marker
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration
 from execution_engine.systems import execution_systems
+from execution_engine.systems.commands import Commands
 from execution_engine.systems.drmaa_session import Action, DrmaaSession, NoSuchNativeJob, WrongState
 from execution_engine.systems.execution_systems import Health
+from execution_engine.systems.listing import ListedJob, Listing, status_of
 from execution_engine.systems.native_specification import ResourceMapping
 
 
@@ -39,6 +43,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 class DrmaaOptions(execution_systems.Options):
     """The keys that all of these systems have in the configuration."""
 
+    commands: AbsolutePath = Field(description="the directory of the system's commands")
     drmaa_library: AbsolutePath = Field(description="the system's DRMAA library, a file libdrmaa.so…")
     native_specification: str = Field("", description="options of the submit command for all jobs of this system")
     resources: ResourceMapping = Field(
@@ -50,16 +55,24 @@ class DrmaaOptions(execution_systems.Options):
     timeout: Duration = Field(30.0, gt=0, description="how long the system may take for one answer")
 
 
-class DrmaaSystem(execution_systems.ExecutionSystem):
-    """Base of the families.  One object in one process at a time: a library has one session per process."""
+class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
+    """Base of the families; a family says what it knows of a listed job.  One object in one process at a time: a library has one
+    session per process."""
 
     Options = DrmaaOptions
     fault_of_the_system: ClassVar[re.Pattern[str] | None] = None
     """what a refusal says if no job of this engine could be submitted, so that the job is not to blame"""
+    full: ClassVar[re.Pattern[str] | None] = None
+    """what a refusal says if no more jobs are taken now, beside DRMAA's own word for that"""
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
         super().__init__(context, options)
         self._session = DrmaaSession(context.name, self.contact(), options.timeout)
+        self._commands = Commands(
+            context.name, options.commands, {**context.environment, **self.environment(options)}, options.timeout
+        )
+        self.listing = Listing(self.list_jobs)
+        self._batch_began = float("inf")
 
     # --- what a family says
 
@@ -70,6 +83,10 @@ class DrmaaSystem(execution_systems.ExecutionSystem):
     @abstractmethod
     def check(self) -> None:
         """Returns if the system answers, else raises ExecutionSystemError (transient); in `options.timeout` at the most."""
+
+    @abstractmethod
+    def list_jobs(self) -> Iterable[ListedJob]:
+        """All jobs that the system has now, in one query.  Raises ExecutionSystemError (transient)."""
 
     @abstractmethod
     def native_ids(self, job: Job) -> list[str]:
@@ -109,15 +126,30 @@ class DrmaaSystem(execution_systems.ExecutionSystem):
             del os.environ[name]
         os.environ.update(kept)
 
+    # --- status
+
+    def get_status(self, job: Job) -> Status:
+        return self.get_statuses([job]).get(job.text_id, job.status)
+
+    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
+        """One listing for all, whatever their number; a job in a state that nobody knows is left out."""
+        listed = self.listing()
+        statuses = {job.text_id: status_of(listed.get(self.job_name(job), ())) for job in jobs}
+        return {job_id: status for job_id, status in statuses.items() if status is not None}
+
     # --- submission
 
     def run(self, job: Job) -> str:
         name = self.job_name(job)
+        self.listing.forget()
         try:
             return self._session.submit(name, execution_systems.script(job), self.native_specification(job))
-        except ExecutionSystemError as error:
-            if self.fault_of_the_system is not None and self.fault_of_the_system.search(str(error)):
-                error.transient = True
+        except Exception as error:
+            words = str(error)
+            if self.full is not None and self.full.search(words):
+                raise SystemFull(f"{self.context.name} takes no more jobs now: {words}") from error
+            if self.fault_of_the_system is not None and self.fault_of_the_system.search(words):
+                raise ExecutionSystemError(words, transient=True) from error
             raise
 
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Exception]]:
@@ -149,6 +181,13 @@ class DrmaaSystem(execution_systems.ExecutionSystem):
 
     # --- control
 
+    def begin_batch(self) -> None:
+        self._batch_began = time.monotonic()
+
+    def since_batch(self) -> float:
+        """How old a listing may be that was made for this batch of requests; less than 0 outside of one."""
+        return time.monotonic() - self._batch_began
+
     def kill(self, job: Job) -> None:
         for native_id in self.native_ids(job):
             try:
@@ -178,3 +217,14 @@ class DrmaaSystem(execution_systems.ExecutionSystem):
             except WrongState:
                 if self.get_status(job) is not wanted:  # else it was done already, by an actor that died then
                     raise
+
+
+def was_started(job: Job) -> bool:
+    """Whether the job script has begun, as its start marker tells."""
+    marker = read_start_marker(Path(job.dir or "/nonexistent"))
+    return marker is not None and marker.attempt == job.attempt
+
+
+def was_killed_by_us(job: Job) -> bool:
+    """Whether the system was asked to end the job."""
+    return job.requested is not None and job.requested.what == "kill" and job.requested.sent

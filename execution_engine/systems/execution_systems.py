@@ -189,6 +189,9 @@ class ExecutionSystem(ABC):
         del job, record
         return None
 
+    def begin_batch(self) -> None:
+        """Called before a batch of requests: what is seen of the queue from now on is good enough for each job of the batch."""
+
     def hold(self, job: Job) -> None:
         """Keeps a job that the system has queued from starting."""
         raise NotSupported(f"{self.context.name} cannot hold {job.label}: it has no queue of its own")

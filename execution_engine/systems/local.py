@@ -216,21 +216,26 @@ class Local(execution_systems.ExecutionSystem):
         self._signal_until(job, signal.SIGCONT, lambda process: not process.stopped)
 
     def _signal_until(self, job: Job, number: signal.Signals, reached: Callable[[Process], bool]) -> None:
-        """Signals all processes of the job, and those that they start meanwhile, until each is in the wanted state."""
+        """Signals all processes of the job, and those that they start meanwhile, until each is in the wanted state.
+
+        Its script comes last: by that one the job's status is told, so an actor that dies halfway has not changed it, and the
+        request is carried out again.
+        """
         record = _identify(job, read(_directory(job), job.attempt))
         leader = processes.find(record.identity) if record is not None else None
         if leader is None or not leader.alive:
             raise ExecutionSystemError(f"{job.label} has no process any more")
         deadline = time.monotonic() + _STOP_TIMEOUT
         while True:
-            members = ProcessTable.now().members(leader.identity, leader.parent, _directory(job))
+            members = ProcessTable.now().members(leader.identity, leader.parent, (_directory(job), job.attempt))
             missing = [process for process in members if not reached(process)]
             if not missing:
                 return
             if time.monotonic() > deadline:
                 pids = ", ".join(str(process.pid) for process in missing)
                 raise ExecutionSystemError(f"process {pids} of {job.label} does not obey {number.name} yet", transient=True)
-            for process in missing:
+            others = [process for process in missing if process.identity != leader.identity]
+            for process in others or missing:
                 processes.send(process, number)
             time.sleep(_STOP_PAUSE)
 

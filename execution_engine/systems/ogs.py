@@ -7,30 +7,24 @@ and knows nothing of those that have ended; why a job ended without leaving a re
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from execution_engine.errors import ExecutionSystemError
-from execution_engine.jobs.exit_record import ExitRecord, read_start_marker
+from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import Status
 from execution_engine.systems import execution_systems, ogs_commands
-from execution_engine.systems.commands import Commands
-from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem
+from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem, was_killed_by_us, was_started
 from execution_engine.systems.execution_systems import Account
+from execution_engine.systems.listing import RECENT
 from execution_engine.systems.native_specification import ResourceMapping, Template
 from execution_engine.systems.ogs_accounts import account_of
 from execution_engine.systems.ogs_commands import QueuedJob, Record
 
-_RECENT = 0.5
-"""Seconds for which a listing is good enough to find a job by its name; less than between an actor's death and the next claim."""
 _NOT_FOUND = re.compile(r"\bnot found\b")
-_BEST_FIRST = (Status.RUNNING, Status.SUSPENDED, Status.PENDING, Status.HOLD, Status.ERROR)
 
 
 class GridEngineResources(ResourceMapping):
@@ -60,26 +54,12 @@ class OGSOptions(DrmaaOptions):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """What qstat said, by the jobs' names, and when."""
-
-    jobs: Mapping[str, list[QueuedJob]]
-    at: float
-
-
 @execution_systems.register
-class OGS(DrmaaSystem):
+class OGS(DrmaaSystem[QueuedJob]):
     """Jobs on a Grid Engine cell."""
 
     Options = OGSOptions
     fault_of_the_system = re.compile(r"is not a submit host|is no submit host")
-
-    def __init__(self, context: execution_systems.Context, options: Any) -> None:
-        super().__init__(context, options)
-        environment = {**context.environment, **self.environment(options)}
-        self._commands = Commands(context.name, options.commands, environment, options.timeout)
-        self._listing: _Listing | None = None
 
     @classmethod
     def environment(cls, options: Any) -> dict[str, str]:
@@ -107,18 +87,10 @@ class OGS(DrmaaSystem):
 
     # --- the queue
 
-    def get_status(self, job: Job) -> Status:
-        return self.get_statuses([job]).get(job.text_id, job.status)
-
-    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
-        """One listing for all, whatever their number; a job in a state that nobody knows is left out."""
-        listing = self._list()
-        statuses = {job.text_id: _status(listing.jobs.get(self.job_name(job), [])) for job in jobs}
-        return {job_id: status for job_id, status in statuses.items() if status is not None}
-
     def native_ids(self, job: Job) -> list[str]:
+        """One that is not listed may have been submitted since: another listing tells, if this one is not of the same batch."""
         name = self.job_name(job)
-        found = self._list(_RECENT).jobs.get(name) or self._list().jobs.get(name, [])
+        found = self.listing(max(RECENT, self.since_batch())).get(name) or self.listing(self.since_batch()).get(name, [])
         return [queued.native_id for queued in found]
 
     def find(self, job: Job) -> str | None:
@@ -126,30 +98,19 @@ class OGS(DrmaaSystem):
 
         One that is in neither certainly did not run: the start marker is made before the command is.
         """
-        queued = self._list(_RECENT).jobs.get(self.job_name(job))
+        queued = self.listing(RECENT).get(self.job_name(job))
         if queued:
             return queued[0].native_id
-        if not _was_started(job):
+        if not was_started(job):
             return None
         records = self._records(job)
         return records[0].native_id if records else None
 
-    def run(self, job: Job) -> str:
-        self._listing = None
-        return super().run(job)
-
-    def _list(self, max_age: float = 0.0) -> _Listing:
-        now = time.monotonic()
-        if self._listing is None or now - self._listing.at >= max_age:
-            text = self._commands.ask(ogs_commands.QUEUE)
-            jobs: dict[str, list[QueuedJob]] = {}
-            try:
-                for queued in ogs_commands.read_queue(text):
-                    jobs.setdefault(queued.name, []).append(queued)
-            except ogs_commands.Unreadable as error:
-                raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None
-            self._listing = _Listing(jobs, now)
-        return self._listing
+    def list_jobs(self) -> list[QueuedJob]:
+        try:
+            return ogs_commands.read_queue(self._commands.ask(ogs_commands.QUEUE))
+        except ogs_commands.Unreadable as error:
+            raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None
 
     # --- the end of a job
 
@@ -157,10 +118,10 @@ class OGS(DrmaaSystem):
         """Asked only about jobs that left no record."""
         if record is not None:
             return None
-        queued = self._list(_RECENT).jobs.get(self.job_name(job), [])
+        queued = self.listing(RECENT).get(self.job_name(job), [])
         if queued:
             return self._give_up(job, queued)
-        if _was_killed_by_us(job) and not _was_started(job):
+        if was_killed_by_us(job) and not was_started(job):
             return None  # the accounting has nothing on a job that was deleted while it was queued
         try:
             return account_of(self._records(job))
@@ -171,7 +132,7 @@ class OGS(DrmaaSystem):
         """The end of a job in an error state: it is deleted, or whoever clears the error would start a job that has ended."""
         explanation = ogs_commands.read_explanation(self._commands(ogs_commands.explain(queued[0].native_id)).out)
         self.kill(job)
-        reason = "node lost" if _was_started(job) else "never started"
+        reason = "node lost" if was_started(job) else "never started"
         return Account(reason, message=explanation or f"Grid Engine put it into the state {queued[0].state}")
 
     def _records(self, job: Job) -> list[Record]:
@@ -184,20 +145,3 @@ class OGS(DrmaaSystem):
             return ogs_commands.read_accounting(said.out)
         except ogs_commands.Unreadable as error:
             raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None
-
-
-def _status(queued: Sequence[QueuedJob]) -> Status | None:
-    """The status of a job that is queued so often; None if the states of all are unknown letters."""
-    if not queued:
-        return Status.UNKNOWN
-    statuses = {ogs_commands.status_of(each.state) for each in queued}
-    return next((status for status in _BEST_FIRST if status in statuses), None)
-
-
-def _was_started(job: Job) -> bool:
-    marker = read_start_marker(Path(job.dir or "/nonexistent"))
-    return marker is not None and marker.attempt == job.attempt
-
-
-def _was_killed_by_us(job: Job) -> bool:
-    return job.requested is not None and job.requested.what == "kill" and job.requested.sent

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 from execution_engine.jobs.status import Status
 
-IS_THERE = ("qconf", "-sss")
-"""Asks the qmaster for next to nothing: ends with 0 if it answers."""
+IS_THERE = ("qconf", "-sm")
+"""Asks the qmaster for next to nothing, the managers: ends with 0 if it answers, with or without a scheduler."""
 
 QUEUE = ("qstat", "-xml", "-s", "prs", "-u", "*")
 """Lists all pending, running and suspended jobs of everybody, whatever options the site's or a user's sge_qstat file has."""
@@ -36,7 +36,8 @@ def status_of(state: str) -> Status | None:
     """What the letters of a state mean; None if they mean nothing that is known here.
 
     After sge_status(5), section "Job state".  `E` comes with every pending state, `d` with every state of a job on a node, `h`
-    with every other: what is held while it runs goes on running.  A job in an error state is as good as gone.
+    with every other: what is held while it runs goes on running.  `t` is a job on its way to a node, where it has not begun: if
+    the qmaster dies then, it stays so for minutes.  A job in an error state is as good as gone.
     """
     letters = set(state) - {"d", "R"}
     if not letters <= set("hqwrtsSTE"):
@@ -53,7 +54,7 @@ _FIRST_MATCH = (
     ("S", Status.SUSPENDED),
     ("T", Status.SUSPENDED),
     ("r", Status.RUNNING),
-    ("t", Status.RUNNING),
+    ("t", Status.PENDING),
     ("h", Status.HOLD),
     ("q", Status.PENDING),
     ("w", Status.PENDING),
@@ -70,6 +71,11 @@ class QueuedJob:
     native_id: str
     name: str
     state: str
+
+    @property
+    def status(self) -> Status | None:
+        """What the state means; None if it means nothing that is known here."""
+        return status_of(self.state)
 
 
 class Unreadable(ValueError):

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from execution_engine.jobs.status import FINAL, Status
 from tests.support.engines import Engine, until
-from tests.support.gridengine import Cell, gridengine_site
+from tests.support.gridengine import FOREIGN, Cell, gridengine_site
 from tests.support.job_sites import JobSite, submitted
 
 pytestmark = pytest.mark.gridengine
@@ -278,3 +279,26 @@ def test_a_job_that_is_in_the_cell_twice_is_found_followed_and_killed_as_one(sit
     assert gridengine.queued(str(job.execution.name)) == []
     assert site.file(job, "runs").read_text() == "run\n"
     assert not site.processes_of(job)
+
+
+def test_a_job_whose_shepherd_and_processes_vanish_was_lost_by_its_node(engine: Engine, gridengine: Cell) -> None:
+    if not gridengine.own:
+        pytest.skip(FOREIGN)
+    (job_id,) = engine.submit({"command": "echo $$ >pid; exec sleep 1000"})
+    job = engine.until_status(job_id, "running")
+    file = Path(job["dir"]) / "pid"
+    until(lambda: file.exists() and file.read_text(), "the command has begun")
+    family = psutil.Process(int(file.read_text())).parents()
+    shepherd = next(process for process in family if process.name() == "sge_shepherd")
+    for process in (shepherd, *shepherd.children(recursive=True)):
+        process.kill()
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "node lost")
+    assert "unknown" in statuses(job)
+
+
+def test_jobs_with_ids_that_no_cell_takes_as_names_run(engine: Engine) -> None:
+    ids = ["1/2", "ä *\n@", "x" * 400, 7]
+    jobs = engine.run(*({"_id": job_id, "command": ["true"]} for job_id in ids))
+    assert {job["status"] for job in jobs} == {"finished"}
+    assert len({job["execution"]["name"] for job in jobs}) == len(ids)

@@ -85,7 +85,7 @@ class KeptJob:
 
     def members(self, table: ProcessTable) -> list[Process]:
         """Its living processes."""
-        members = table.members(self.leader, self._reaper, self.order.directory, self._known)
+        members = table.members(self.leader, self._reaper, (self.order.directory, self.order.attempt), self._known)
         self._known = {process.identity for process in members}
         return members
 

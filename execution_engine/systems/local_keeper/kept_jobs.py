@@ -1,6 +1,6 @@
 """All jobs of a keeper: started, adopted, reaped, looked at when it is time."""
 
-# ruff: noqa: PTH116, PTH118 - pathlib would cost the keeper a megabyte
+# ruff: noqa: PTH116, PTH118, PTH121 - pathlib would cost the keeper a megabyte
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class KeptJobs:
         self._running: dict[int, KeptJob] = {}
         self._boot = processes.boot_id()
         self._look_at = 0.0
+        self._orphans = processes.session_leaders(os.fsencode(_SHELL))
+        """Scripts that run already, by path: the keeper before may have died before it could write down the last one."""
         me = processes.read(os.getpid())
         assert me is not None
         self._me = str(me.identity)
@@ -68,25 +70,25 @@ class KeptJobs:
         self._keep(job)
         return job.leader
 
-    def watch(self, order: Order, leader: Identity, table: ProcessTable) -> KeptJob | None:
-        """The job, adopted if it is not known; None if nothing of it is left."""
+    def watch(self, order: Order, leader: Identity, table: Callable[[], ProcessTable]) -> KeptJob | None:
+        """The job, adopted if it is not known; None if nothing of it is left.  `table` is called only if it must be found."""
         job = self._jobs.get((order.directory, order.attempt))
         if job is not None:
             return job
         process = processes.find(leader)
         reaper = process.parent if process is not None else os.getppid()
         adopted = KeptJob(order, leader, parent=False, reaper=reaper)
-        if not adopted.members(table):
+        if not adopted.members(table()):
             return None
         self._keep(adopted)
         return adopted
 
-    def kill(self, order: Order, leader: Identity, table: ProcessTable) -> bool:
+    def kill(self, order: Order, leader: Identity, table: Callable[[], ProcessTable]) -> bool:
         """Begins to end a job; False if nothing of it is left."""
         job = self.watch(order, leader, table)
         if job is None:
             return False
-        job.end("killed", table, processes.uptime())
+        job.end("killed", table(), processes.uptime())
         return True
 
     # --- what time brings
@@ -125,9 +127,17 @@ class KeptJobs:
         record, usage = read(order.directory, order.attempt)
         if usage is not None:
             return usage.identity
-        if record is None or record.boot != self._boot:
+        leader = record.identity if record is not None and record.boot == self._boot else None
+        leader = leader or self._orphan(order.directory)
+        return leader if leader is not None and self.watch(order, leader, ProcessTable.now) else None
+
+    def _orphan(self, directory: str) -> Identity | None:
+        """The script that runs in this very directory: one of an earlier attempt is in what was kept as `.execd/attempt-N`."""
+        leader = self._orphans.pop(os.path.join(directory, self._script), None)
+        try:
+            return leader if leader is not None and os.path.samefile(f"/proc/{leader.pid}/cwd", directory) else None
+        except OSError:  # it is gone
             return None
-        return record.identity if self.watch(order, record.identity, ProcessTable.now()) else None
 
     def _spawn(self, directory: str, environment: dict[str, str]) -> int:
         os.chdir(directory)  # posix_spawn cannot; nothing else here depends on it

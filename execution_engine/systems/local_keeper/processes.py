@@ -92,6 +92,22 @@ def find(identity: Identity) -> Process | None:
     return process if process is not None and process.start == identity.start else None
 
 
+def session_leaders(command: bytes) -> dict[str, Identity]:
+    """The processes of this user that lead a session and whose first two words are `command` and another one; by that one."""
+    found = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                first, second, *_ = (*file.read().split(b"\0"), b"")
+                owner = os.fstat(file.fileno()).st_uid
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        process = read(int(name)) if first == command and owner == os.geteuid() else None
+        if process is not None and process.alive and process.session == process.pid:
+            found[os.fsdecode(second)] = process.identity
+    return found
+
+
 def is_alive(identity: Identity) -> bool:
     """Whether this very process is there, and not a zombie."""
     process = find(identity)
@@ -112,11 +128,14 @@ class ProcessTable:
         """The processes of this moment; costs about 10 µs each."""
         return cls(process for name in os.listdir("/proc") if name.isdecimal() and (process := read(int(name))) is not None)
 
-    def members(self, leader: Identity, reaper: int, directory: str, known: Collection[Identity] = frozenset()) -> list[Process]:
-        """The living processes of a job, parents before their children.
+    def members(
+        self, leader: Identity, reaper: int, job: tuple[str, int], known: Collection[Identity] = frozenset()
+    ) -> list[Process]:
+        """The living processes of a job (its directory and its attempt), parents before their children.
 
         They are those of the session and process group that `leader` leads, those that escaped to another session but carry
-        the job's `EXECD_JOB_DIR` and were inherited by `reaper`, those `known` from before, and all descendants of these.
+        the job's `EXECD_JOB_DIR` and `EXECD_ATTEMPT` and were inherited by `reaper`, those `known` from before, and all
+        descendants of these.
 
         When the leader is gone its pid may lead another session by now: then only those known, those that carry the job's
         directory and children of this process (it inherits what jobs leave) count.
@@ -125,7 +144,7 @@ class ProcessTable:
         waiting = [
             process
             for process in self._processes.values()
-            if process.identity in known or self._is_root(process, leader, reaper, directory)
+            if process.identity in known or self._is_root(process, leader, reaper, job)
         ]
         waiting.sort(key=lambda process: process.pid != leader.pid)
         while waiting:
@@ -135,19 +154,20 @@ class ProcessTable:
                 waiting.extend(self._children.get(process.pid, ()))
         return [process for process in found.values() if process.alive]
 
-    def _is_root(self, process: Process, leader: Identity, reaper: int, directory: str) -> bool:
+    def _is_root(self, process: Process, leader: Identity, reaper: int, job: tuple[str, int]) -> bool:
         head = self._processes.get(leader.pid)
         in_session = leader.pid in (process.session, process.group) and (head is None or head.start == leader.start)
         if in_session and (head is not None or process.parent == os.getpid()):
             return True
-        return (in_session or process.parent == reaper) and process.start >= leader.start and _carries(process.pid, directory)
+        return (in_session or process.parent == reaper) and process.start >= leader.start and _carries(process.pid, *job)
 
 
-def _carries(pid: int, directory: str) -> bool:
-    """Whether the process was started with the `EXECD_JOB_DIR` of this job."""
+def _carries(pid: int, directory: str, attempt: int) -> bool:
+    """Whether the process was started with the environment of this attempt of this job."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return b"EXECD_JOB_DIR=" + os.fsencode(directory) in file.read().split(b"\0")
+            variables = set(file.read().split(b"\0"))
+            return {b"EXECD_JOB_DIR=" + os.fsencode(directory), b"EXECD_ATTEMPT=%d" % attempt} <= variables
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import selectors
@@ -147,11 +148,11 @@ class Keeper:
         return [outcome._asdict() if isinstance(outcome, Refusal) else {"id": str(outcome)} for outcome in outcomes]
 
     def _watch(self, request: dict[str, Any]) -> list[bool]:
-        table = ProcessTable.now()
+        table = functools.cache(ProcessTable.now)
         return [self._jobs.watch(Order(*order), Identity(*leader), table) is not None for order, leader in request["jobs"]]
 
     def _kill(self, request: dict[str, Any]) -> list[bool]:
-        table = ProcessTable.now()
+        table = functools.cache(ProcessTable.now)
         return [self._jobs.kill(Order(*order), Identity(*leader), table) for order, leader in request["jobs"]]
 
     def _wake_monitor(self) -> None:

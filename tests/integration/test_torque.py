@@ -1,0 +1,233 @@
+"""Real jobs through a real engine and a stand-in of Torque that behaves as was measured with a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.status import Status
+from tests.support.engine_fixtures import MakeEngine
+from tests.support.engines import Engine, until
+from tests.support.job_sites import JobSite, submitted
+from tests.support.torque_server import StandIn, torque_site
+
+
+@pytest.fixture
+def engine(torque_engine: Engine) -> Engine:
+    """One engine for the whole module."""
+    return torque_engine
+
+
+def ends(jobs: list[dict[str, Any]]) -> list[tuple[str, int | None, str | None]]:
+    return [(job["status"], job["exit"]["code"], job["exit"]["reason"]) for job in jobs]
+
+
+def statuses(job: dict[str, Any]) -> list[str]:
+    return [entry["status"] for entry in job["history"]]
+
+
+LATER = "-a 203001010000"
+"""A job with it waits in the queue for its time."""
+
+
+def test_jobs_go_through_the_server_and_end_as_their_commands_did(engine: Engine, shared_torque: StandIn) -> None:
+    jobs = engine.run(
+        {"command": "cat words; echo note >&2; echo x > result", "inputs": {"words": "ä b\n"}, "outputs": ["result"]},
+        *({"command": command} for command in (["false"], "exit 99", "kill -9 $$", ["no-such-command"], "rm -rf $EXECD_JOB_DIR")),
+    )
+    assert ends(jobs) == [
+        ("finished", 0, None),
+        ("error", 1, "exit code"),
+        ("error", 99, "exit code"),
+        ("error", 137, "signal"),
+        ("error", 127, "command not found"),
+        ("error", 1, "no exit record"),
+    ]
+    first, directory = jobs[0], Path(jobs[0]["dir"])
+    assert (directory / "stdout").read_text() == "ä b\n"
+    assert (directory / "stderr").read_text() == "note\n"
+    assert first["results"] == [{"path": "result", "size": 2}]
+    assert shared_torque.ids(first["execution"]["name"]) == [first["execution"]["job_no"]]
+    assert "unknown" not in statuses(first)
+
+
+def test_a_job_that_only_the_server_calls_a_success_is_none(engine: Engine) -> None:
+    (job,) = engine.run({"command": "rm -rf $EXECD_JOB_DIR/.execd; exit 0"})
+    assert (job["status"], job["exit"]["reason"]) == ("error", "no exit record")
+
+
+def test_a_job_that_exceeds_its_walltime_says_so_whether_it_was_recorded_or_not(engine: Engine) -> None:
+    recorded, unrecorded, by_native = engine.run(
+        {"command": ["sleep", "60"], "resources": {"walltime": "1s"}},
+        {"command": "trap '' TERM; while :; do sleep 0.1; done", "resources": {"walltime": "1s"}},
+        {"command": ["sleep", "60"], "resources": {"walltime": "1h", "native": "-l walltime=1"}},
+    )
+    assert ends([recorded, unrecorded, by_native]) == [
+        ("error", 143, "walltime"),
+        ("error", None, "walltime"),
+        ("error", 143, "walltime"),
+    ]
+    assert "exit_status -11" in unrecorded["error"]["details"]
+
+
+def test_a_running_job_is_killed_with_all_that_it_started_whatever_it_traps(engine: Engine) -> None:
+    (job_id,) = engine.submit({"command": "trap '' TERM; (trap '' TERM; echo $$ >pid; sleep 1000) & wait; sleep 1000"})
+    job = engine.until_status(job_id, "running")
+    until(lambda: (Path(job["dir"]) / "pid").exists(), "the command has begun")
+    engine.execd("kill", str(job_id))
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("killed", "killed")
+    pid = int((Path(job["dir"]) / "pid").read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its processes are gone")
+
+
+def test_a_job_that_waits_in_the_queue_is_killed_without_ever_running(engine: Engine) -> None:
+    (job_id,) = engine.submit({"command": "touch ran", "resources": {"native": LATER}})
+    engine.until_status(job_id, "pending")
+    engine.execd("kill", str(job_id))
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("killed", "killed")
+    assert not (Path(job["dir"]) / "ran").exists()
+
+
+def test_a_job_that_somebody_else_deletes_is_told_truly(engine: Engine, shared_torque: StandIn) -> None:
+    running, waiting = engine.submit(
+        {"command": "trap '' TERM; while :; do sleep 0.1; done"}, {"command": ["true"], "resources": {"native": LATER}}
+    )
+    for job_id, status in ((running, "running"), (waiting, "pending")):
+        shared_torque.run("qdel", engine.until_status(job_id, status)["execution"]["job_no"])
+    jobs = engine.wait([running, waiting])
+    assert ends(jobs) == [("error", 143, "signal"), ("error", None, "never started")]
+    assert "exit_status 271" in jobs[0]["error"]["details"]
+
+
+def test_a_job_that_the_server_forgets_is_neither_a_success_nor_waited_for_for_ever(
+    engine: Engine, shared_torque: StandIn
+) -> None:
+    (job_id,) = engine.submit({"command": ["true"], "resources": {"native": LATER}})
+    job = engine.until_status(job_id, "pending")
+    shared_torque.purge(job["execution"]["job_no"])
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "never started")
+    assert "unknown" in statuses(job)
+
+
+def test_hold_keeps_a_queued_job_from_starting_until_release(engine: Engine, shared_torque: StandIn) -> None:
+    (job_id,) = engine.submit({"command": ["true"], "resources": {"native": LATER}})
+    engine.until_status(job_id, "pending")
+    engine.execd("hold", str(job_id))
+    job = engine.until_status(job_id, "hold")
+    shared_torque.make_eligible(job["execution"]["job_no"])
+    asked = len(shared_torque.calls())
+    until(lambda: len(shared_torque.calls()) > asked + 2, "time has passed")
+    assert engine.job(job_id)["status"] == "hold"
+    assert not (Path(job["dir"]) / ".execd" / "started").exists()
+    engine.execd("release", str(job_id))
+    assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+def test_a_suspension_is_refused_and_the_job_goes_on(engine: Engine) -> None:
+    (job_id,) = engine.submit({"command": "while [ ! -e stop ]; do sleep 0.1; done"})
+    job = engine.until_status(job_id, "running")
+    engine.execd("suspend", str(job_id), check=False)
+    refused = until(lambda: engine.job(job_id).get("refused"), "the refusal")
+    assert "does not" in refused["why"]
+    (Path(job["dir"]) / "stop").touch()
+    assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("native", "words"),
+    [
+        ("-q nosuch", "Unknown queue"),
+        ("-l nosuch=1", "nosuch"),
+        ("-l nodes=1:ppn=64", "cannot locate feasible nodes"),
+        ("-V", "-V"),
+        ("-W umask=022", "umask"),
+    ],
+)
+def test_a_specification_that_the_server_refuses_ends_the_job_with_its_words(engine: Engine, native: str, words: str) -> None:
+    refused, good = engine.run({"command": ["true"], "resources": {"native": native}}, {"command": ["true"]})
+    assert (refused["status"], refused["exit"]["reason"]) == ("error", "submission refused")
+    assert words in refused["error"]["message"]
+    assert good["status"] == "finished"
+
+
+def test_a_job_cannot_hide_under_another_name(engine: Engine) -> None:
+    (job,) = engine.run({"command": "echo run >>runs; sleep 0.5", "resources": {"native": "-N mine"}})
+    assert job["status"] == "finished"
+    assert "unknown" not in statuses(job)
+
+
+def test_a_limit_on_the_number_of_jobs_lets_the_others_wait(engine: Engine, shared_torque: StandIn) -> None:
+    shared_torque.mark("refusal", "16 Maximum number of jobs already in queue\n")
+    (job_id,) = engine.submit({"command": ["true"]})
+    until(lambda: any("takes no more jobs" in entry["why"] for entry in engine.job(job_id).get("history", ())), "it was refused")
+    shared_torque.unmark("refusal")
+    assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+def test_a_torque_server_and_this_machine_work_side_by_side(torque: StandIn, make_engine: MakeEngine) -> None:
+    settings = torque.settings()
+    settings["execution_systems"]["here"] = {"class": "Local", "slots": 2}
+    settings["routes"].insert(0, {"name": "small", "rules": [{"name": {"names": ["small"]}}], "execution_system": "here"})
+    engine = make_engine(**settings)
+    engine.start()
+    jobs = engine.run(*({"command": f"exit {number}", "name": "small" if number % 2 else "large"} for number in range(6)))
+    assert [job["exit"]["code"] for job in jobs] == list(range(6))
+    assert [job["execution"]["system"] for job in jobs] == ["pbs", "here"] * 3
+    torque.mark("down")
+    (job,) = engine.run({"command": ["true"], "name": "small"})
+    assert job["status"] == "finished"
+
+
+def test_check_and_status_tell_whether_the_server_answers(
+    engine: Engine, shared_torque: StandIn, make_engine: MakeEngine
+) -> None:
+    assert "Torque" in engine.execd("check").stdout
+    assert engine.state()["systems"]["pbs"]["ok"]
+    for key, value, words in (("server_name", "other", "other"), ("drmaa_library", "/nowhere.so", "/nowhere.so")):
+        done = make_engine(key, **shared_torque.settings(**{key: value})).execd("check", check=False)
+        assert done.returncode == 1
+        assert words in done.stdout + done.stderr
+
+
+# --- the system alone
+
+
+@pytest.fixture
+def site(torque: StandIn, tmp_path: Path) -> Any:
+    yield from torque_site(torque.options, tmp_path)
+
+
+def test_a_job_that_is_there_twice_is_found_followed_and_killed_as_one(site: JobSite, torque: StandIn) -> None:
+    job = site.job("echo run >>runs; sleep 1000")
+    first, second = (site.another_actor().run(job) for _ in range(2))
+    assert first != second
+    known = submitted(job, second)
+    site.wait_file(known, "runs")
+    site.wait(known, Status.RUNNING)
+    assert site.system.find(job) in (first, second)
+    site.system.kill(known)
+    site.wait_gone(known)
+    assert site.file(job, "runs").read_text() == "run\n"
+    assert not site.processes_of(job)
+
+
+def test_a_session_is_not_opened_while_the_server_is_away_because_the_library_would_crash(site: JobSite, torque: StandIn) -> None:
+    torque.mark("down")
+    with pytest.raises(ExecutionSystemError, match="cannot connect"):
+        site.another_actor()
+    torque.unmark("down")
+    assert site.another_actor().probe().ok
+
+
+def test_an_answer_that_gets_lost_is_no_refusal_and_the_job_is_found(site: JobSite, torque: StandIn) -> None:
+    job = site.job(["true"])
+    torque.mark("mute")
+    with pytest.raises(ConnectionError, match="no id"):
+        site.system.run(job)
+    assert torque.ids(str(job.execution.name)) == [site.system.find(job)]
