@@ -194,9 +194,14 @@ def problems_of(document: Any) -> list[str]:
     if not isinstance(document, Mapping):
         return [f"expected a job (`command: …`), found {_shown(document)}"]
     problems = list(_unstorable(document))
+    if document.get("_id") == "":
+        problems.append("_id: expected an id, found an empty text; without an _id the job gets one")
     status = document.get("status", Status.TO_BE_BUILT.value)
     if status not in _OF_A_NEW_JOB:
         problems.append(f"status: a new job is `init` or `to be built`, found {_shown(status)}")
+    request = document.get("request")
+    if request is not None and request not in tuple(REQUESTS):
+        problems.append(f"request: expected one of {', '.join(REQUESTS)}, found {_shown(request)}")
     try:
         # The id only here: the database gives one to a document without.  The status: another is told above.
         return problems + building.check(Job.from_document({"_id": "new", **document, "status": Status.TO_BE_BUILT}))

@@ -45,6 +45,10 @@ class StoreUnavailable(StoreError):
     """The database cannot be reached now; nothing is known of the operation, which is safe to repeat."""
 
 
+class LeaseLost(ExecdError):
+    """This process stood still for longer than its lease: what it held may be others' by now, and it must not go on."""
+
+
 class NoSuchJob(StoreError):
     """No job, or more than one, has this id or beginning of an id."""
 

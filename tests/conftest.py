@@ -3,4 +3,5 @@ pytest_plugins = [
     "tests.support.gridengine",
     "tests.support.left_out",
     "tests.support.store_fixtures",
+    "tests.support.torque_server",
 ]

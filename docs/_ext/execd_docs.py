@@ -6,6 +6,7 @@
 .. execd-reasons::              every value of `exit.reason`
 .. execd-rules::                the rules that come along
 .. execd-statuses::             each status: what its comment says, what may follow it
+.. execd-recovery::             each status: what becomes of a job whose process died
 .. execd-life::                 the diagram of a job's life
 """
 
@@ -16,7 +17,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import UnionType
 from typing import Any, ClassVar
 
@@ -33,7 +34,8 @@ from execution_engine.job_routing import rules
 from execution_engine.jobs import status as status_module
 from execution_engine.jobs.job import NOT_YET, Duration, Job, Size
 from execution_engine.jobs.reasons import REASONS
-from execution_engine.jobs.status import TRANSITIONS, Status
+from execution_engine.jobs.recovery import RECOVERY
+from execution_engine.jobs.status import RETRIES, RETRY, TRANSITIONS, Status
 from execution_engine.systems import execution_systems
 
 Row = tuple[str, ...]
@@ -120,7 +122,18 @@ class _Statuses(_Table):
         comments = _status_comments()
         for status in Status:
             followers = ", ".join(f"`{follower}`" for follower in Status if follower in TRANSITIONS[status])
-            yield f"`{status}`", comments[status.name], followers or "nothing: final"
+            retried = ", ".join(f"`{follower}`" for follower in RETRIES.get(status, ()))
+            last = f"nothing: final; on `{RETRY}`, {retried}" if retried else "nothing: final"
+            yield f"`{status}`", comments[status.name], followers or last
+
+
+class _Recovery(_Table):
+    header = ("Status", "Who may die with it", "It is due", "What the next one does")
+    widths = (20, 20, 20, 40)
+
+    def rows(self) -> Iterator[Row]:
+        for recovery, statuses in groupby(Status, RECOVERY.__getitem__):
+            yield ", ".join(f"`{status}`" for status in statuses), recovery.holder, recovery.due, recovery.then
 
 
 class _Life(SphinxDirective):
@@ -250,6 +263,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         "reasons": _Reasons,
         "rules": _Rules,
         "statuses": _Statuses,
+        "recovery": _Recovery,
         "life": _Life,
     }.items():
         app.add_directive(f"execd-{name}", directive)

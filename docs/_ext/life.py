@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, RETRIES, Status
 
 _S = Status
 BOX = _WIDTH, _HEIGHT = 130, 36
@@ -62,6 +62,7 @@ ARROWS = (
     _arrow(_S.TO_BE_SUBMITTED, _S.SUBMITTING, (685, 48), (735, 48), both=True),
     _arrow(_S.TO_BE_SUBMITTED, _S.TO_BE_BUILT, (620, 30), (620, 12), (260, 12), (260, 30)),
     _arrow(_S.TO_BE_BUILT, _S.HOLD, (280, 66), (280, 175), both=True),
+    _arrow(_S.BUILDING, _S.HOLD, (430, 66), (430, 90), (330, 90), (330, 175)),
     _arrow(_S.TO_BE_SUBMITTED, _S.HOLD, (590, 66), (590, 90), (330, 90), (330, 175)),
     _arrow(_S.SUBMITTING, ON_SYSTEM - {_S.SUSPENDED}, (800, 66), (800, 112)),
     _arrow(_S.SUBMITTING, FINAL, (865, 48), (890, 48), (890, 348), (700, 348)),
@@ -69,6 +70,7 @@ ARROWS = (
     _arrow(_S.TO_BE_BUILT, _EARLY_END, (210, 66), (210, 318)),
     _arrow(_S.BUILDING, _EARLY_END, (400, 66), (400, 78), (210, 78), (210, 318)),
     _arrow(_S.TO_BE_SUBMITTED, _EARLY_END, (570, 66), (570, 78), (210, 78), (210, 318)),
+    _arrow(frozenset(RETRIES), _S.TO_BE_BUILT, (180, 348), (90, 348), (90, 90), (200, 90), (200, 66)),
 )
 """Any status of the box may follow any other of it; that is said in words, not drawn."""
 
@@ -94,9 +96,11 @@ def svg() -> str:
         _label(610, 134, "an execution system has it: each of these may follow each other"),
         _box(180, 318, 520, 62, dashed=True),
         _label(725, 375, "final"),
-        _label(120, 200, "cannot be built", small=True),
-        _label(120, 216, "or routed, or", small=True),
-        _label(120, 232, "was killed before", small=True),
+        _label(150, 200, "cannot be built", small=True),
+        _label(150, 216, "or routed, or", small=True),
+        _label(150, 232, "was killed before", small=True),
+        _label(44, 216, "retry of error", small=True),
+        _label(44, 232, "or killed", small=True),
     ]
     parts += [_line(arrow) for arrow in ARROWS]
     parts += [_box(x, y, _WIDTH, _HEIGHT) + _label(x + _WIDTH // 2, y + 23, status.value) for status, (x, y) in PLACES.items()]

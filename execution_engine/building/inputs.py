@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from execution_engine.building.fetching import blocks
@@ -36,20 +36,28 @@ def check_names(names: Iterable[str]) -> None:
             raise BuildError(f"inputs: {name!r}: {parts[0]} in the job's directory is execd's own; choose another name")
 
 
-def place(inputs: Inputs, directory: Path, sources: InputSources, time_limit: float) -> Iterator[str]:
+def place(inputs: Inputs, directory: Path, sources: InputSources, time_limit: float, beat: Callable[[], object]) -> Iterator[str]:
     """Writes the files into the new directory, and yields a line about each that is done.
 
-    A file whose content begins with `#!` can be executed.  All of the sources together may take `time_limit` seconds.  Raises
-    BuildError for what is the job's fault, a source that cannot be read included, and OSError when the files cannot be written.
+    A file whose content begins with `#!` can be executed.  All of the sources together may take `time_limit` seconds; `beat` is
+    called before each block of them.  Raises BuildError for what is the job's fault, a source that cannot be read included, and
+    OSError when the files cannot be written.
     """
     deadline = time.monotonic() + time_limit
     for name, content in inputs.items():
         if isinstance(content, Source):
-            size = _write(directory, name, blocks(content.source, sources, deadline))
+            size = _write(directory, name, _with_beats(blocks(content.source, sources, deadline), beat))
             yield f"input {name!r}: {size} bytes from {content.source!r}"
         else:
             whole = content.encode() if isinstance(content, str) else content
             yield f"input {name!r}: {_write(directory, name, iter((whole,)))} bytes"
+
+
+def _with_beats(content: Iterable[bytes], beat: Callable[[], object]) -> Iterator[bytes]:
+    beat()
+    for block in content:
+        yield block
+        beat()
 
 
 def _write(directory: Path, name: str, content: Iterator[bytes]) -> int:

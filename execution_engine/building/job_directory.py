@@ -8,8 +8,10 @@ import shutil
 import stat
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+from execution_engine.building import earlier_attempts
 from execution_engine.building.checking import check
 from execution_engine.building.command_line import COMMAND_FILE
 from execution_engine.building.inputs import place
@@ -25,12 +27,13 @@ _SHARDS = 256
 """Directories between a project and its jobs: 1,000,000 jobs are some 4,000 in each."""
 
 
-def build(job: Job, config: Config, clock: Clock | None = None) -> Path:
-    """Makes the job's directory with its inputs and its job script, and returns it.
+def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[], object] = lambda: None) -> Path:
+    """Makes the job's directory with its inputs and its job script, and returns it.  `beat` is called between the steps of
+    what may take long; what it raises ends the build.
 
     Harmless when repeated: what an interrupted build left is made anew; but a directory in which this attempt or a later one
-    was started is left as it is.  Raises BuildError when the fault is the job's own (what, and how to mend it), OSError when
-    the machine cannot do it now.
+    was started is left as it is.  What earlier attempts left is kept in `.execd`.  Raises BuildError when the fault is the job's
+    own (what, and how to mend it), OSError when the machine cannot do it now.
     """
     try:
         directory = directory_of(job, config.jobs_dir)
@@ -43,7 +46,7 @@ def build(job: Job, config: Config, clock: Clock | None = None) -> Path:
         began = time.perf_counter()
         steps.append(_make(directory, config.jobs_dir, job.attempt))
         try:
-            _fill(directory, job, config, script, steps)
+            _fill(directory, job, config, script, steps, beat)
             steps.append(f"built in {(time.perf_counter() - began) * 1000:.2f} ms")
         except (BuildError, OSError) as error:
             steps.append(f"failed: {error}")
@@ -58,13 +61,17 @@ def build(job: Job, config: Config, clock: Clock | None = None) -> Path:
 
 def directory_of(job: Job, jobs_dir: Path) -> Path:
     """Where the job's directory is, or will be: `jobs_dir/<project>/<shard>/<id>`."""
-    shard = zlib.crc32(job.safe_id.encode()) % _SHARDS
-    return jobs_dir / job.directory_name / f"{shard:02x}" / job.safe_id
+    return jobs_dir / job.directory_name / shard_of(job.safe_id) / job.safe_id
 
 
-def _fill(directory: Path, job: Job, config: Config, script: bytes, steps: list[str]) -> None:
+def shard_of(name: str) -> str:
+    """The directory between a project's and the job's, by the name of the job's."""
+    return f"{zlib.crc32(name.encode('utf-8', 'surrogateescape')) % _SHARDS:02x}"
+
+
+def _fill(directory: Path, job: Job, config: Config, script: bytes, steps: list[str], beat: Callable[[], object]) -> None:
     """Half of the time after which the monitor takes the actor for hung is for inputs that must be fetched."""
-    steps.extend(place(job.inputs, directory, config.inputs, config.engine.actor_deadline / 2))
+    steps.extend(place(job.inputs, directory, config.inputs, config.engine.actor_deadline / 2, beat))
     if isinstance(job.command, str):
         text = job.command.encode("utf-8", "surrogateescape")
         _write(directory / COMMAND_FILE, text + b"\n")
@@ -80,10 +87,15 @@ def _make(directory: Path, jobs_dir: Path, attempt: int) -> str:
     for parent in (jobs_dir, shard.parent, shard):
         _make_parent(parent, may_be_a_link=parent is jobs_dir)
     line = f"directory {str(directory)!r}: made"
+    if attempt > 1:
+        _refuse_if_started(directory, attempt)
+        return line + earlier_attempts.renew(directory, attempt)
     try:
         os.mkdir(directory, 0o700)  # noqa: PTH102 - half the time of pathlib's
     except FileExistsError:
-        _clear(directory, attempt)
+        _refuse_if_started(directory, attempt)
+        shutil.rmtree(directory)
+        os.mkdir(directory, 0o700)  # noqa: PTH102
         line += " anew, over an earlier build"
     os.mkdir(directory / ".execd", 0o700)  # noqa: PTH102
     return line
@@ -100,22 +112,22 @@ def _make_parent(path: Path, *, may_be_a_link: bool) -> None:
             ) from None
 
 
-def _clear(directory: Path, attempt: int) -> None:
-    """Takes an earlier build away, unless a command was started in it.
+def _refuse_if_started(directory: Path, attempt: int) -> None:
+    """Raises BuildError when the command of this attempt was started in the directory.
 
     A start marker for a job that has not been submitted means that another job had this id (of a database that is gone, say),
     or that the database forgot: to run the command could be to run it twice, and to take the results there as this job's would
     be a lie.
     """
-    if os.path.lexists(directory / START_MARKER):
-        marker = read_start_marker(directory)
-        if marker is None or marker.attempt >= attempt:
-            raise BuildError(
-                f"a job was started in {str(directory)!r} already, and it is not run twice; look at what is there, then move "
-                "that directory away, or insert the job with another _id"
-            )
-    shutil.rmtree(directory)
-    os.mkdir(directory, 0o700)  # noqa: PTH102
+    if not os.path.lexists(directory / START_MARKER):
+        return
+    marker = read_start_marker(directory)
+    is_earlier = attempt > 1 if marker is None else marker.attempt < attempt
+    if not is_earlier or earlier_attempts.are_kept(directory, attempt):
+        raise BuildError(
+            f"a job was started in {str(directory)!r} already, and it is not run twice; look at what is there, then move "
+            "that directory away, or insert the job with another _id"
+        )
 
 
 def _write(path: Path, content: bytes, mode: int = 0o600) -> None:

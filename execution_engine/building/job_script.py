@@ -4,7 +4,10 @@ It is a POSIX shell script that takes no arguments, no environment and no workin
 no process beside the command: all else is done by builtins.  What it does, in order:
 
 - enters the job's directory, or ends with a message on its stderr (exit code 1) and runs nothing;
-- makes the start marker (O_EXCL).  A copy of the script that finds it there ends with 0 at once: a command is never run twice;
+- looks whether the directory is a later attempt's by now: then it is a copy that was submitted for an attempt that is over, and
+  ends with 0 at once;
+- makes the start marker (O_EXCL).  A copy of the script that finds it there adds a line about itself to `.execd/copies` and ends
+  with 0 at once: a command is never run twice;
 - runs the command with stdin /dev/null and `stdout` and `stderr` in the job's directory.  As anywhere, a program that is not
   found gives 127, one that cannot be executed 126, one that signal n ended 128 + n;
 - hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each.  INT and QUIT are handed on as TERM: POSIX lets a shell
@@ -26,7 +29,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from execution_engine.building.command_line import command_line, environment_lines, quote
-from execution_engine.jobs.exit_record import END_MARK, EXIT_HEAD, RECORD, START_HEAD, START_MARKER
+from execution_engine.building.earlier_attempts import directory_of_attempt
+from execution_engine.jobs.exit_record import COPIES, COPY_HEAD, END_MARK, EXIT_HEAD, RECORD, START_HEAD, START_MARKER
 from execution_engine.jobs.job import Job
 
 _SCRIPT = """\
@@ -47,9 +51,16 @@ trap 'execd_pass USR1' USR1
 trap 'execd_pass USR2' USR2
 trap 'execd_pass XCPU' XCPU
 
+[ ! -e {kept} ] || exit 0 # a later attempt was built here
 set -C
 if ! true 2>/dev/null >{marker}; then
-    [ -e {marker} ] && exit 0 # another copy of this script runs or ran the command
+    if [ -e {marker} ]; then # another copy of this script runs or ran the command
+        {{
+            read -r execd_host </proc/sys/kernel/hostname
+            echo "{copy_head} attempt={attempt} pid=$$ host=$execd_host {end}" >>{copies}
+        }} 2>/dev/null
+        exit 0
+    fi
     execd_fail 'cannot make {marker}; the command was not run'
 fi
 set +C
@@ -103,8 +114,11 @@ def job_script(job: Job, directory: Path) -> str:
         id=job.safe_id,
         attempt=job.attempt,
         directory=quote(str(directory)),
+        kept=directory_of_attempt(Path(), job.attempt),
         marker=START_MARKER,
         record=RECORD,
+        copies=COPIES,
+        copy_head=COPY_HEAD,
         start_head=START_HEAD,
         exit_head=EXIT_HEAD,
         end=END_MARK,

@@ -16,6 +16,7 @@ from execution_engine.quantities import format_size
 from execution_engine.store import open_store
 
 _LEAST_FREE = 10 << 20
+_LEAST_INODES = 1000
 _LEAST_SHARE = 0.01
 
 
@@ -31,11 +32,16 @@ class Finding:
 def examine(site: Site, clock: Clock) -> Iterator[Finding]:
     """Looks at everything, whatever the first things turn out to be.  Makes nothing: the engine's user, not this one, should."""
     yield from _configuration(site)
-    yield _database(site.config.database, clock)
     for name, plan in site.systems.items():
         health = probe.health(plan, site.config.file)
         yield Finding(f"execution system {name}", health.ok, health.message or ("answers" if health.ok else "does not answer"))
-    yield from _directories(site.config)
+    yield from of_essentials(site.config, clock)
+
+
+def of_essentials(config: Config, clock: Clock) -> Iterator[Finding]:
+    """Looks at the database and the directories: all that can be seen when the rest of the configuration is bad."""
+    yield _database(config.database, clock)
+    yield from _directories(config)
 
 
 def _configuration(site: Site) -> Iterator[Finding]:
@@ -90,4 +96,6 @@ def shortage(space: os.statvfs_result) -> str | None:
     free, size = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
     if size and free < max(_LEAST_FREE, size * _LEAST_SHARE):
         return f"only {format_size(free)} of {format_size(size)} are free on its file system; make room, or move it to another"
+    if space.f_files and space.f_favail < max(_LEAST_INODES, space.f_files * _LEAST_SHARE):
+        return f"only {space.f_favail} of {space.f_files} inodes are free on its file system; remove files, or move it to another"
     return None

@@ -68,6 +68,24 @@ class Session:
             complain(f"{message_of(error)}\nwarning: the configuration is bad; going on with its database and directories")
             return usable
 
+    @cached_property
+    def run_dir(self) -> Path:
+        """Where an engine is found, also with a configuration that names no usable database, or is gone: told on stderr.
+
+        Raises ConfigError when no engine runs there.
+        """
+        from execution_engine.config import find_run_dir
+        from execution_engine.master.pid_file import holder
+
+        try:
+            return self.essentials.run_dir
+        except ConfigError as error:
+            found = find_run_dir(self.path)
+            if holder(found) is None:
+                raise error from None
+            complain(f"{message_of(error)}\nwarning: the configuration cannot be used; going on with the engine on {found}")
+            return found
+
     def client(self) -> Client:
         """A client of the configured database; connects when it is entered."""
         from execution_engine.client import Client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,12 +11,10 @@ import click
 from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of, pass_session
 from execution_engine.cli.output import as_text, local_text, print_facts, print_json, print_section
 from execution_engine.cli.parameters import duration
-from execution_engine.errors import StoreError
+from execution_engine.errors import ConfigError, StoreError
 from execution_engine.jobs.status import Status
 
 _STOP_TIMEOUT = 60.0
-_STALE = 15.0
-"""Seconds; the monitor writes its state every ten at least."""
 
 foreground_option = click.option(
     "--foreground", is_flag=True, help="Stay in the foreground, log to the terminal (for systemd and containers)."
@@ -62,7 +61,7 @@ def stop(session: Session, timeout: float, as_json: bool) -> None:
     """
     from execution_engine import master
 
-    master.stop(session.essentials, timeout)
+    master.stop(session.run_dir, timeout)
     _say("stopped", None, as_json=as_json)
 
 
@@ -76,7 +75,7 @@ def restart(session: Session, timeout: float, as_json: bool) -> None:
 
     config = session.config
     try:
-        master.stop(config, timeout)
+        master.stop(config.run_dir, timeout)
     except master.NotRunning:
         complain("was not running")
     _say("started", master.start(config.file, foreground=False), as_json=as_json)
@@ -93,8 +92,22 @@ def reload(session: Session, as_json: bool) -> None:
     """
     from execution_engine import master
 
-    master.reload(session.config)
+    master.reload(_run_dir_to_reload(session))
     _say("reloaded", None, as_json=as_json)
+
+
+def _run_dir_to_reload(session: Session) -> Path:
+    """Where the engine is.  A bad configuration is for a running engine to refuse: so its log and its journal tell of it."""
+    from execution_engine.config import find_run_dir
+    from execution_engine.master.pid_file import holder
+
+    try:
+        return session.config.run_dir
+    except ConfigError as error:
+        run_dir = find_run_dir(session.path)
+        if holder(run_dir) is None:
+            raise error from None
+        return run_dir
 
 
 def _say(what: str, pid: int | None, *, as_json: bool) -> None:
@@ -118,7 +131,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     assert session is not None
     report: dict[str, Any] = {"running": True}
     try:
-        report |= master.status(session.essentials)
+        report |= master.status(session.run_dir)
     except master.NotRunning:
         report["running"] = False
     report |= _job_counts(session)
@@ -135,17 +148,22 @@ def _job_counts(session: Session) -> dict[str, Any]:
     """How many jobs have which status, or why that is not known: an outage must not hide the engine's own state."""
     try:
         with session.client() as client:
-            return {"jobs": client.store.count(), "lanes": client.store.lanes()}
-    except StoreError as error:
-        return {"jobs": None, "lanes": {}, "database_error": message_of(error)}
+            return {"jobs": client.store.count(), "lanes": client.store.lanes(), "engines": client.store.engines.all()}
+    except (StoreError, ConfigError) as error:
+        return {"jobs": None, "lanes": {}, "engines": [], "database_error": message_of(error)}
 
 
 def _add_lanes(report: dict[str, Any]) -> None:
-    """How many jobs wait for each system, and the lanes that none of them serves."""
+    """How many jobs wait for each system, the other engines on the database, and the lanes that nobody serves."""
     lanes, systems = report.pop("lanes"), report.get("systems") or {}
+    others = [record for record in report.pop("engines") if record.id != report.get("engine")]
+    report["other_engines"] = [
+        {"engine": other.id, "host": other.host, "run_dir": other.run_dir, "beat_at": other.beat_at, "lanes": other.lanes}
+        for other in others
+    ]
     for system in systems.values():
         system["waiting"] = lanes.get(system["lane"], {}).get(Status.TO_BE_SUBMITTED, 0)
-    served = {system["lane"] for system in systems.values()}
+    served = {system["lane"] for system in systems.values()}.union(*(other.lanes for other in others))
     report["unserved"] = {lane: jobs for lane, jobs in lanes.items() if systems and lane not in served}
 
 
@@ -165,7 +183,8 @@ def print_status(report: dict[str, Any], now: datetime) -> None:
         click.echo("The engine is not running.")
     print_section("Processes", ("PID", "TITLE", "LANE", "STATE"), _actor_rows(report.get("actors") or []))
     print_section("Execution systems", ("SYSTEM", "STATE", "SLOTS", "ACTIVE", "WAITING", "MESSAGE"), _system_rows(report))
-    print_section("Jobs that no execution system of this engine serves", ("LANE", "JOBS"), _unserved_rows(report["unserved"]))
+    print_section("Jobs that no execution system of an engine serves", ("LANE", "JOBS"), _unserved_rows(report["unserved"]))
+    print_section("Other engines on this database", ("ENGINE", "LAST BEAT", "LANES"), _engine_rows(report["other_engines"]))
     print_section("Outages", ("WHAT", "SINCE", "ERROR"), _outage_rows(report.get("outages") or []))
     if report["jobs"] is None:
         click.echo(f"\nThe jobs cannot be counted: {report['database_error']}")
@@ -175,11 +194,13 @@ def print_status(report: dict[str, Any], now: datetime) -> None:
 
 def _as_of(at: Any, now: datetime) -> str:
     """When the engine's monitor wrote what is shown; it does every few seconds."""
+    from execution_engine.engine.bulletin import STALE
+
     try:
         age = (now - datetime.fromisoformat(at)).total_seconds()
     except (TypeError, ValueError):
         return "the engine has not told its state yet"
-    return local_text(at) + (f"; the state is {age:.0f} s old, the monitor hangs or cannot write it" if age > _STALE else "")
+    return local_text(at) + (f"; the state is {age:.0f} s old, the monitor hangs or cannot write it" if age > STALE else "")
 
 
 def _actor_rows(actors: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -201,6 +222,10 @@ def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _unserved_rows(unserved: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
     return [(lane, ", ".join(f"{number} {status}" for status, number in jobs.items())) for lane, jobs in unserved.items()]
+
+
+def _engine_rows(others: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [(other["engine"], local_text(other["beat_at"]), ", ".join(other["lanes"])) for other in others]
 
 
 def _outage_rows(outages: list[dict[str, Any]]) -> list[tuple[str, ...]]:

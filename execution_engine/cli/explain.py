@@ -42,12 +42,12 @@ def explain(document: Document, now: datetime, engine: Mapping[str, Any] | None)
 
 def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> list[str]:
     status = document.get("status")
-    if status in FINAL:
-        return _ended(document)
     sentences = []
     if isinstance(document.get("request"), str):
         sentences.append(f"{document['request']} is requested, the engine has not taken it up yet")
     sentences += filter(None, (refusal(document), unconfirmed_kill(document)))
+    if status in FINAL:
+        return sentences + _ended(document)
     sentences += _by_status(document, now, engine)
     if engine is None and status != Status.INIT:
         sentences.append("no engine is running on this machine; `execd start` starts one")
@@ -112,6 +112,8 @@ def _unserved(document: Document, engine: Mapping[str, Any] | None) -> list[str]
     lane, systems = dig(document, "execution.lane"), dig(engine or {}, "systems") or {}
     if not lane or not systems or lane in {system.get("lane") for system in systems.values()}:
         return []
+    if other := (dig(engine or {}, "elsewhere") or {}).get(lane):
+        return [f"it is in the hands of engine {other}, which serves {lane}"]
     waits = f"it belongs to {lane}, which no execution system of the engine here serves"
     if dig(document, "execution.job_no"):
         return [f"{waits}; put that system back into the configuration of its host and `execd reload`"]

@@ -25,20 +25,23 @@ _CHUNK = 1 << 16
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=parameters.job_id)
 @click.option("--stderr", is_flag=True, help="Its stderr instead of its stdout.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; default: the latest.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, or Ctrl-C.")
 @pass_session
-def logs(session: Session, job: str, stderr: bool, follow: bool) -> None:
+def logs(session: Session, job: str, stderr: bool, attempt: int | None, follow: bool) -> None:
     """Print the output of a job, byte for byte.
 
     It is read from the job's directory, which must be reachable from this machine.
     """
+    if follow and attempt is not None:
+        raise click.UsageError("--follow goes with the latest attempt only, not with --attempt.")
     with session.client() as client:
         job_id = client.store.resolve(job)
         document = client.get(job_id)
         if not follow:
-            _copy(_output_file(document, stderr=stderr), 0)
+            _copy(_output_file(document, stderr=stderr, attempt=attempt), 0)
             return
         try:
             _follow(client, job_id, stderr=stderr)
@@ -46,12 +49,20 @@ def logs(session: Session, job: str, stderr: bool, follow: bool) -> None:
             return
 
 
-def _output_file(document: Document, *, stderr: bool) -> Path:
-    """Where the job's output is.  Raises Failure when there is none yet."""
+def _output_file(document: Document, *, stderr: bool, attempt: int | None = None) -> Path:
+    """Where the job's output is.  Raises Failure when there is none (yet)."""
+    from execution_engine.building.earlier_attempts import directory_of_attempt
+
     directory, label = document.get("dir"), f"job {document.get('_id')}"
     if not isinstance(directory, str):
         raise Failure(f"{label} has no output: its status is {document.get('status')}")
-    path = Path(directory) / ("stderr" if stderr else "stdout")
+    place = Path(directory)
+    latest = document.get("attempt", 1)
+    if attempt is not None and attempt != latest:
+        if isinstance(latest, int) and attempt > latest:
+            raise Failure(f"{label} has no attempt {attempt} yet; its latest is {latest}")
+        place = directory_of_attempt(place, attempt)
+    path = place / ("stderr" if stderr else "stdout")
     if not path.exists():
         host = dig(document, "execution.host") or "an unknown host"
         raise Failure(f"{label} has no output at {path}; its status is {document.get('status')}, it was built on {host}")
@@ -86,7 +97,7 @@ def _follow(client: Client, job_id: Any, *, stderr: bool) -> None:
 
 
 @click.command()
-@click.argument("job", nargs=-1, required=True)
+@click.argument("job", nargs=-1, required=True, type=parameters.job_id)
 @click.option("--timeout", type=parameters.duration, help="Give up after so long (30, 10m); exit code 1.")
 @json_option
 @click.pass_context

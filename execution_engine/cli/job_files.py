@@ -68,7 +68,7 @@ def with_dates(job: Any, now: datetime) -> Any:
     try:
         return {**job, "not_before": parse_start(text, now)}
     except ValueError as error:
-        raise InvalidJob([f"not_before: {error}, or +10m"]) from None
+        raise InvalidJob([f"not_before: {error}"]) from None
 
 
 def _values(text: str) -> Iterator[Any]:

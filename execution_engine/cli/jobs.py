@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ from execution_engine.cli.output import (
     rich_table,
     shortened,
 )
+from execution_engine.cli.selection import selection, selection_options
 from execution_engine.cli.wording import command_text, exit_word, run_time
-from execution_engine.jobs.status import Status
 
 if TYPE_CHECKING:
     from execution_engine.client import Client, Filter
@@ -37,20 +37,13 @@ _LONGEST_ID = 40
 
 
 @click.command()
-@click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in Status]), help="May be repeated.")
-@click.option("--owner", help="Whose jobs.")
-@click.option("--project", help="Of which project.")
-@click.option("--system", help="On which execution system.")
-@click.option("--tag", help="With which tag.")
-@click.option("--since", metavar="T", help="Created since: a date (2026-11-21T08:00), or so long ago (2h, 1d).")
-@click.option("--limit", type=click.IntRange(min=0), help=f"At most so many; default: all, {_ON_TERMINAL} on a terminal.")
+@selection_options
+@click.option("--limit", type=parameters.limit, help=f"At most so many; default: all, {_ON_TERMINAL} on a terminal.")
 @click.option("--watch", is_flag=True, help="Keep the table up to date, until Ctrl-C.")
 @click.option("--interval", type=parameters.duration, default=1.0, help="Between two looks, with --watch; default: 1s.")
 @json_option
 @pass_session
-def jobs(
-    session: Session, /, since: str | None, limit: int | None, watch: bool, interval: float, as_json: bool, **conditions: Any
-) -> None:
+def jobs(session: Session, /, limit: int | None, watch: bool, interval: float, as_json: bool, **conditions: Any) -> None:
     """Show jobs, the newest first.
 
     \b
@@ -61,44 +54,39 @@ def jobs(
     """
     if watch and (as_json or not on_terminal()):
         raise click.UsageError("--watch needs a terminal, and does not go with --json.")
-    selection = _selection(session, since, **conditions)
+    wanted = selection(session, **conditions)
     with session.client() as client:
         if watch:
-            _watch(session, client, selection, interval)
+            _watch(session, client, wanted, interval)
         elif as_json:
-            print_json(client.find(selection, limit or 0))
+            print_json(client.find(wanted, limit or 0))
         else:
-            _print_jobs(session, client, selection, limit)
+            _print_jobs(session, client, wanted, limit)
 
 
-def _selection(session: Session, since: str | None, statuses: Sequence[str], **conditions: Any) -> Filter:
-    from execution_engine.client import Filter
-
-    try:
-        moment = parameters.parse_since(since, session.clock.now()) if since else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from None
-    return Filter(statuses=tuple(map(Status, statuses)), since=moment, **conditions)
+def print_jobs(documents: Iterable[Document], now: datetime) -> None:
+    """The table of these jobs."""
+    print_table(_COLUMNS, _rows(documents, now))
 
 
-def _print_jobs(session: Session, client: Client, selection: Filter, limit: int | None) -> None:
+def _print_jobs(session: Session, client: Client, wanted: Filter, limit: int | None) -> None:
     if limit is None and on_terminal():
-        found = client.find(selection, _ON_TERMINAL + 1)
-        print_table(_COLUMNS, _rows(found[:_ON_TERMINAL], session.clock.now()))
+        found = client.find(wanted, _ON_TERMINAL + 1)
+        print_jobs(found[:_ON_TERMINAL], session.clock.now())
         if len(found) > _ON_TERMINAL:
             click.echo(f"There are more than these {_ON_TERMINAL}; --limit 0 shows all.", err=True)
     else:
-        print_table(_COLUMNS, _rows(client.find(selection, limit or 0), session.clock.now()))
+        print_jobs(client.find(wanted, limit or 0), session.clock.now())
 
 
-def _watch(session: Session, client: Client, selection: Filter, interval: float) -> None:
+def _watch(session: Session, client: Client, wanted: Filter, interval: float) -> None:
     """Shows as many jobs as the terminal has lines for, again and again.  Ctrl-C ends it."""
     from rich.live import Live
 
     try:
         with Live(screen=True, auto_refresh=False) as screen:
             while True:
-                rows = _rows(client.find(selection, max(1, height() - 4)), session.clock.now())
+                rows = _rows(client.find(wanted, max(1, height() - 4)), session.clock.now())
                 screen.update(rich_table(_COLUMNS, rows), refresh=True)
                 time.sleep(max(0.1, interval))
     except KeyboardInterrupt:

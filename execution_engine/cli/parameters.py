@@ -6,22 +6,32 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from execution_engine.quantities import parse_duration
+from execution_engine.quantities import parse_duration, parse_size
+
+_OUT_OF_RANGE = "the date is out of range"
 
 
-def parse_moment(text: str) -> datetime:
-    """The date of an ISO 8601 text, in UTC; a text without a time zone is in the local one.  Raises ValueError."""
+def _moment(text: str, otherwise: str) -> datetime:
+    """The date of an ISO 8601 text, in UTC; a text without a time zone is in the local one.
+
+    Raises ValueError, which says what `otherwise` could have been given.
+    """
     try:
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        expected = f"expected for example 2026-11-21T08:00, 2026-11-21T08:00:00Z, {otherwise}"
+        raise ValueError(f"{text!r} is not a date; {expected}") from None
+    try:
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a date; expected for example 2026-11-21T08:00 or 2026-11-21T08:00:00Z") from None
+        raise ValueError(_OUT_OF_RANGE) from None
 
 
 def parse_start(text: str, now: datetime) -> datetime:
     """When a job may start: a date, or `+10m`: so long from now.  Raises ValueError."""
     if text.strip().startswith("+"):
         return _moved(now, parse_duration(text.strip()[1:]))
-    return parse_moment(text)
+    return _moment(text, "or +10m")
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -29,7 +39,7 @@ def parse_since(text: str, now: datetime) -> datetime:
     try:
         seconds = parse_duration(text)
     except ValueError:
-        return parse_moment(text)
+        return _moment(text, "2h or 1d")
     return _moved(now, -seconds)
 
 
@@ -37,10 +47,21 @@ def _moved(moment: datetime, seconds: float) -> datetime:
     try:
         return moment + timedelta(seconds=seconds)
     except OverflowError:
-        raise ValueError("the date is out of range") from None
+        raise ValueError(_OUT_OF_RANGE) from None
 
 
 # --- types of click options: functions that take a text (or the default) and raise click.BadParameter
+
+
+limit = click.IntRange(min=0, max=1_000_000_000)
+"""A number of results, 0 for all; no larger than every database takes."""
+
+
+def job_id(value: str) -> str:
+    """The beginning of an id.  An empty one, such as a script's unset variable, would be the beginning of every id."""
+    if not value:
+        raise click.BadParameter("an empty text is no id of a job")
+    return value
 
 
 def duration(value: str | float) -> float:
@@ -49,6 +70,21 @@ def duration(value: str | float) -> float:
         return parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def duration_text(value: str) -> str:
+    """A duration, as it is written."""
+    duration(value)
+    return value
+
+
+def size_text(value: str) -> str:
+    """A size, as it is written."""
+    try:
+        parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 def span(value: str | tuple[float, float]) -> tuple[float, float]:

@@ -1,13 +1,18 @@
-"""Commands that ask something of the engine for jobs: kill, hold, release, suspend, resume."""
+"""Commands that ask something of the engine for jobs: kill, hold, release, suspend, resume, retry."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from execution_engine.cli import parameters
 from execution_engine.cli.context import Failure, Session, json_option, pass_session, resolve_all
+from execution_engine.cli.jobs import print_jobs
 from execution_engine.cli.output import print_json
+from execution_engine.cli.selection import is_given, selection, selection_options
+from execution_engine.jobs.status import FINAL, REQUESTS, RETRY, Status
 
 if TYPE_CHECKING:
     from execution_engine.client import Client
@@ -33,44 +38,68 @@ _HELP = {
 
     Their processes take up where they were stopped.
     """,
+    RETRY: """Try jobs again that ended in `error` or were `killed`.
+
+    Each gets a new attempt: it is built and routed as if it were new, in an empty directory.  What the attempt before left is
+    kept in `.execd/attempt-N` there.  A job that finished is not run again.
+    """,
 }
-_COMMON = """
-    Returns when the request is stored; the engine takes it up within a moment.  A request that makes no sense for the
-    job's status is refused, and `execd explain JOB` says why.  Exit code 1: one of the jobs has ended already.
+_COMMON = f"""
+    Give the jobs, or a filter: the command then shows the jobs that it would touch, and asks.  It returns when the request
+    is stored; the engine takes it up within a moment.  A request that makes no sense for the job's status is refused, and
+    `execd explain JOB` says why.  Exit code 1: it makes no sense for one of the jobs, because that has ended already
+    (`{RETRY}`: has not ended, or has finished).
+
+    \b
+    Examples:
+      execd {{what}} 665f1c2ab7
+      execd {{what}} --owner alice --tag nightly
+      execd {{what}} --project genomes --since 2h --yes
 """
+_MOST_SHOWN = 50
 
 
 def _command(what: str) -> click.Command:
-    @click.command(what, help=_HELP[what] + _COMMON)
-    @click.argument("job", nargs=-1, required=True)
+    @click.command(what, help=_HELP[what] + _COMMON.format(what=what))
+    @click.argument("job", nargs=-1, type=parameters.job_id)
+    @selection_options
+    @click.option("--yes", is_flag=True, help="With a filter: do not ask.")
     @json_option
     @pass_session
-    def request(session: Session, job: tuple[str, ...], as_json: bool) -> None:
-        _request(session, what, job, as_json=as_json)
+    def request(session: Session, /, job: tuple[str, ...], yes: bool, as_json: bool, **conditions: Any) -> None:
+        if bool(job) == is_given(conditions):
+            raise click.UsageError("Give either jobs or a filter, such as --owner.")
+        if as_json and not (job or yes):
+            raise click.UsageError("--json asks nobody: with a filter it needs --yes.")
+        with session.client() as client:
+            ids = _resolved(client, what, job) if job else _selected(session, client, what, conditions, ask=not yes)
+            _request(client, what, ids, as_json=as_json)
 
     return request
 
 
-def _request(session: Session, what: str, texts: tuple[str, ...], *, as_json: bool) -> None:
-    with session.client() as client:
-        ids = _resolved(client, what, texts)
-        asked = client.request(ids, what)
-        ended: dict[Any, Any] = client.store.statuses([job for job in ids if job not in asked])
+def _request(client: Client, what: str, ids: Collection[Any], *, as_json: bool) -> None:
+    asked = client.request(ids, what)
+    others = client.statuses([job for job in ids if job not in asked])
     if as_json:
-        print_json({"requested": asked, "ended": ended})
+        print_json({"requested": asked, "refused": others})
     else:
         for job in asked:
             click.echo(f"{job}: {what} requested")
-    if ended:
-        raise Failure(
-            "\n".join(f"{job} has ended already ({status.value}): {what} makes no sense" for job, status in ended.items())
-        )
+    if others:
+        raise Failure("\n".join(f"{job} {_makes_no_sense(what, status)}" for job, status in others.items()))
+
+
+def _makes_no_sense(what: str, status: Status) -> str:
+    if status is Status.FINISHED and what == RETRY:
+        return "finished: what finished is not run again; submit it as a new job"
+    return f"has {'ended already' if status in FINAL else 'not ended'} ({status.value}): {what} makes no sense"
 
 
 def _resolved(client: Client, what: str, texts: tuple[str, ...]) -> list[Any]:
     """The ids of the jobs.  Raises Failure for all that are not there, or that no engine can do anything with."""
     found, problems = resolve_all(client.store, texts)
-    known = client.store.statuses(found)
+    known = client.statuses(found)
     for job in found:
         if job not in known:
             status = client.get(job).get("status")
@@ -78,6 +107,38 @@ def _resolved(client: Client, what: str, texts: tuple[str, ...]) -> list[Any]:
     if problems:
         raise Failure("\n".join([*problems, f"{what}: nothing was requested"]))
     return found
+
+
+def _selected(session: Session, client: Client, what: str, conditions: Mapping[str, Any], *, ask: bool) -> list[Any]:
+    """The ids of the jobs that the filter describes and for which the request makes sense.
+
+    With `ask`, shows them first, and raises Failure unless somebody says yes.
+    """
+    sensible = REQUESTS[what]
+    if conditions["statuses"] and not sensible.intersection(conditions["statuses"]):
+        expected = ", ".join(status.value for status in Status if status in sensible)
+        raise click.UsageError(f"--status: {what} makes sense for jobs that are {expected}.")
+    statuses = sensible.intersection(conditions["statuses"] or sensible)
+    found = client.find(selection(session, **{**conditions, "statuses": sorted(statuses)}))
+    if not found:
+        click.echo(f"There is no such job to {what}: nothing was requested.", err=True)
+    elif ask:
+        _ask(session, what, found)
+    return [document["_id"] for document in found]
+
+
+def _ask(session: Session, what: str, documents: list[dict[str, Any]]) -> None:
+    print_jobs(documents[:_MOST_SHOWN], session.clock.now())
+    if len(documents) > _MOST_SHOWN:
+        click.echo(f"… and {len(documents) - _MOST_SHOWN} more")
+    number = f"these {len(documents)} jobs" if len(documents) > 1 else "this job"
+    try:
+        yes = click.confirm(f"{what.capitalize()} {number}?")
+    except click.Abort:
+        click.echo()
+        raise Failure(f"{what}: nothing was requested; --yes says yes where nobody can be asked") from None
+    if not yes:
+        raise Failure(f"{what}: nothing was requested")
 
 
 commands = [_command(what) for what in _HELP]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
 from execution_engine.cli.explain import explain as explain_job
 from execution_engine.cli.output import (
@@ -28,7 +29,7 @@ Document = Mapping[str, Any]
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=parameters.job_id)
 @json_option
 @pass_session
 def show(session: Session, job: str, as_json: bool) -> None:
@@ -40,6 +41,7 @@ def show(session: Session, job: str, as_json: bool) -> None:
         return
     print_facts(_facts(document, session.clock.now()))
     print_section("Results", ("SIZE", "FILE"), _result_rows(document))
+    print_section("Attempts before", ("ATTEMPT", "STATUS", "ENDED", "EXIT", "SYSTEM"), _attempt_rows(document))
     print_section("History", ("AT", "STATUS", "WHY", "BY"), _history_rows(document))
     print_section("Notified", ("TARGET", "DELIVERED", "ATTEMPTS", "ERROR"), _delivery_rows(document))
 
@@ -61,6 +63,7 @@ def _facts(document: Document, now: datetime) -> dict[str, str]:
         "request": as_text(document.get("request")),
         "requested": unconfirmed_kill(document) or _requested(document),
         "refused": refusal(document),
+        "attempt": as_text(document.get("attempt")),
         "directory": as_text(document.get("dir")),
         "system": _place(document),
         **{name: local_text(dig(document, f"times.{name}")) for name in ("created", "submitted", "started", "ended")},
@@ -106,6 +109,18 @@ def _result_rows(document: Document) -> list[tuple[str, ...]]:
     return [(as_text(result.get("size")), as_text(result.get("path"))) for result in entries(document, "results")]
 
 
+def _attempt_rows(document: Document) -> list[tuple[str, ...]]:
+    return [
+        (
+            *(as_text(before.get(name)) for name in ("attempt", "status")),
+            local_text(dig(before, "times.ended")),
+            exit_text(before),
+            _place(before),
+        )
+        for before in entries(document, "attempts")
+    ]
+
+
 def _history_rows(document: Document) -> list[tuple[str, ...]]:
     return [
         (local_text(entry.get("at")), *(as_text(entry.get(name)) for name in ("status", "why", "by")))
@@ -123,7 +138,7 @@ def _delivery_rows(document: Document) -> list[tuple[str, ...]]:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=parameters.job_id)
 @json_option
 @pass_session
 def explain(session: Session, job: str, as_json: bool) -> None:
@@ -132,8 +147,9 @@ def explain(session: Session, job: str, as_json: bool) -> None:
 
     with session.client() as client:
         document = client.get(client.store.resolve(job))
+        elsewhere = {lane: record.id for record in client.store.engines.all() for lane in record.lanes}
     try:
-        engine = master.status(session.essentials)
+        engine = {**master.status(session.run_dir), "elsewhere": elsewhere}
     except master.NotRunning:
         engine = None
     facts = explain_job(document, session.clock.now(), engine)

@@ -13,12 +13,16 @@ from typing import Any
 import click
 
 from execution_engine.cli import parameters
-from execution_engine.cli.context import Session, json_option
+from execution_engine.cli.context import Failure, Session, json_option
 from execution_engine.cli.following import outcome_of_wait, wait_for
 from execution_engine.cli.output import print_json
 from execution_engine.errors import InvalidJob
+from execution_engine.quantities import format_size
 
 Document = dict[str, Any]
+
+_LARGEST_INPUT = 15 << 20
+"""Bytes: MongoDB takes documents of 16 MiB.  A file that never ends, such as /dev/zero, is not read further."""
 
 
 class _FilesOrCommand(click.Command):
@@ -42,8 +46,8 @@ class _FilesOrCommand(click.Command):
 )
 @click.option("--output", "outputs", multiple=True, metavar="PATTERN", help="Results to record at the end (*.txt).")
 @click.option("--cores", type=click.IntRange(min=1), help="Processor cores.")
-@click.option("--memory", metavar="SIZE", help="For all of its processes together (512M, 2G).")
-@click.option("--walltime", metavar="DURATION", help="Real time from its start (90s, 1h30m).")
+@click.option("--memory", type=parameters.size_text, metavar="SIZE", help="For all of its processes together (512M, 2G).")
+@click.option("--walltime", type=parameters.duration_text, metavar="DURATION", help="Real time from its start (90s, 1h30m).")
 @click.option("--priority", type=int, help="Higher first; default: 0.")
 @click.option("--not-before", metavar="T", help="A date (2026-11-21T08:00), or so long from now (+10m).")
 @click.option("--tag", "tags", multiple=True, help="For search and routing.")
@@ -146,8 +150,14 @@ def _add(job: Document, field: str, nothing: Any, added: Any) -> None:
 
 
 def _content(path: str) -> str | bytes:
-    """A file's content: text where it is UTF-8, for people who look at the document, else bytes."""
-    content = Path(path).read_bytes()
+    """A file's content: text where it is UTF-8, for people who look at the document, else bytes.  Raises Failure."""
+    with Path(path).open("rb") as file:
+        content = file.read(_LARGEST_INPUT + 1)
+    if len(content) > _LARGEST_INPUT:
+        raise Failure(
+            f"--input: {path} is larger than {format_size(_LARGEST_INPUT)}, too large for a job's document; in a job file, "
+            "`inputs: {NAME: {source: PATH}}` has the engine fetch it"
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """The configuration: what it may hold (`models`), and how a file becomes one (`loading`)."""
 
-from execution_engine.config.loading import default_text, load, load_essentials, locate
+from execution_engine.config.loading import default_text, find_run_dir, load, load_anew, load_essentials, locate
 from execution_engine.config.models import (
     Actors,
     Config,
@@ -36,7 +36,9 @@ __all__ = [
     "SystemEntry",
     "Target",
     "default_text",
+    "find_run_dir",
     "load",
+    "load_anew",
     "load_essentials",
     "locate",
 ]

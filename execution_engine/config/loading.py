@@ -49,6 +49,32 @@ def load_essentials(path: Path | None = None, environment: Mapping[str, str] = o
     return _loaded(read)
 
 
+def find_run_dir(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The run directory that the file names, whatever else is wrong with it.
+
+    Of a file that is gone or cannot be read: the one beside it, where `execd init` puts it.  Raises ConfigError when no file is
+    named, or others could change it.
+    """
+    named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
+    if named is not None and not named.exists():
+        return named.absolute().parent / "run"
+    file = _trusted(path, environment)
+    try:
+        given = document.read(file, environment, ("run_dir",)).data.get("run_dir")
+    except ConfigError:
+        given = None
+    return file.parent / Path(given if isinstance(given, str) else "run").expanduser()
+
+
+def load_anew(path: Path, old: Config) -> Config:
+    """The configuration in place of `old` in a running engine.  Raises ConfigError, also for a change that needs a restart."""
+    new = load(path)
+    changed = {"database": old.database != new.database, "run_dir": old.run_dir != new.run_dir}
+    if problems := [f"{new.file}: {key}: a change needs `execd restart`" for key, is_new in changed.items() if is_new]:
+        raise ConfigError(problems)
+    return new
+
+
 def _trusted(path: Path | None, environment: Mapping[str, str]) -> Path:
     file = locate(path, environment)
     try:

@@ -143,6 +143,9 @@ class Engine(Section):
     retry_delay: Annotated[PollInterval, _completed(_RETRY_DELAY)] = Field(
         _RETRY_DELAY, description="before a failed submission is tried again; doubles"
     )
+    keep_events: Duration = Field(
+        30 * 86400.0, gt=0, description="how long the database keeps what the engine did by itself; see `execd events`"
+    )
 
 
 class Log(Section):

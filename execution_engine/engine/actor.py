@@ -18,14 +18,14 @@ from execution_engine import events
 from execution_engine.clock import Clock
 from execution_engine.engine.assembly import Site
 from execution_engine.engine.channel import Channel
-from execution_engine.errors import ExecutionSystemError, StoreUnavailable
+from execution_engine.errors import ExecutionSystemError, LeaseLost, StoreUnavailable
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
 
 EXIT_OUTAGE = 75
-"""EX_TEMPFAIL: what the actor needs is out of reach; none of its jobs is to blame."""
+"""EX_TEMPFAIL: what the actor needs is out of reach, or it came too late; none of its jobs is to blame."""
 
 _BEAT_INTERVAL = 1.0
 
@@ -60,9 +60,14 @@ class Actor(ABC):
         self.clock = workplace.clock
         self.owner = workplace.owner
         self.careful = workplace.careful
+        self.doing = ""
+        """what it does between two beats, for the log"""
         self._channel = workplace.channel
+        self._noted: dict[str, Any] = {}
+        self._held: set[str] = set()
         self._leases_end = 0.0
         self._last_beat = 0.0
+        self._beat_interval = min(_BEAT_INTERVAL, self.settings.lease / 6)
         self._stopping = False
 
     # --- for subclasses
@@ -86,10 +91,16 @@ class Actor(ABC):
             self.boot()
             while not self._stopping and self.clock.monotonic() < end:
                 self.beat()
-                if self.turn() == 0 and not self._wait_for_work():
+                self.doing = ""
+                had = self.turn()
+                self._held.clear()  # a turn ends with its jobs given back
+                if had == 0 and not self._wait_for_work():
                     break
         except Stop:
             pass
+        except LeaseLost as error:
+            events.emit("actor.late", actor=self.owner.rpartition("/")[2], why=str(error), doing=self.doing)
+            return EXIT_OUTAGE
         except StoreUnavailable as error:
             self.tell(outage="database", error=str(error))
             return EXIT_OUTAGE
@@ -112,21 +123,33 @@ class Actor(ABC):
     def beat(self) -> None:
         """Called between the steps of the work, as a sign of progress: tells the monitor, and renews the leases in time.
 
-        Raises Stop when the monitor is gone.
+        Raises Stop when the monitor is gone, and LeaseLost when jobs are others' by now: a step took longer than the lease, or
+        this engine was declared dead.
         """
         now = self.clock.monotonic()
-        if now - self._last_beat < _BEAT_INTERVAL:
+        late = now > self._leases_end
+        if not late and now - self._last_beat < self._beat_interval:
             return
         self._last_beat = now
         self.tell(beat=True)
         self._hear()
-        if self._leases_end and now > self._leases_end - self.settings.lease * 2 / 3:
-            self.store.renew(self.owner, self._new_lease())
+        if late or now > self._leases_end - self.settings.lease * 5 / 6:
+            self.renew()
+
+    def renew(self) -> None:
+        """Renews the leases, if there are any.  Raises LeaseLost when one of them is this actor's no longer."""
+        if self._held and self.store.renew(self.owner, self._new_lease()) < len(self._held):
+            raise LeaseLost("its leases ran out or were taken away")
 
     def tell(self, **message: Any) -> None:
-        """Sends a message to the monitor."""
-        if not self._channel.send(message):
+        """Sends a message to the monitor, with what was noted since the last one."""
+        noted, self._noted = self._noted, {}
+        if not self._channel.send({**noted, **message}):
             raise Stop
+
+    def note(self, **message: Any) -> None:
+        """Has the monitor told with the next message: one less that wakes it."""
+        self._noted.update(message)
 
     def _hear(self) -> None:
         try:
@@ -142,7 +165,16 @@ class Actor(ABC):
         assert self.work is not None
         query, until = Query(self.work, lane), self._new_lease()
         limit = self.settings.batch if limit is None else limit
-        return self.store.claim(query, self.owner, limit, self.clock.now(), until, cores=cores)
+        claims = self.store.claim(query, self.owner, limit, self.clock.now(), until, cores=cores)
+        self._held.update(str(claimed.job.id) for claimed in claims)
+        return claims
+
+    def claim_one(self, job_id: Any) -> Job | None:
+        """Claims this very job, for the time of one lease; None if another has it."""
+        job = self.store.claim_one(job_id, self.owner, self.clock.now(), self._new_lease())
+        if job is not None:
+            self._held.add(job.text_id)
+        return job
 
     def _new_lease(self) -> datetime:
         self._leases_end = self.clock.monotonic() + self.settings.lease
@@ -154,6 +186,7 @@ class Actor(ABC):
         if not batch:
             return set()
         lost = self.store.apply(batch, self.owner, self.clock.now())
+        self._held.difference_update(str(change.job.id) for change in batch if not change.keep_lease)
         for change in batch:
             if str(change.job.id) in lost:
                 events.emit("job.lost", job=str(change.job.id), status=change.job.status, actor=self.owner)
@@ -161,15 +194,14 @@ class Actor(ABC):
                 announce(change)
         return lost
 
-    def report_unless_healthy(self, system: ExecutionSystem | None, error: Exception) -> None:
-        """One job met a fault that may pass.  It is no outage of the system if that can be asked, and says that it is well."""
-        can_tell = system is not None and type(system).probe is not ExecutionSystem.probe
-        if system is None or not can_tell or not system.probe().ok:
-            self.tell(outage="system", error=str(error))
-
     def due_in(self, seconds: float) -> datetime:
         """The date so many seconds from now."""
         return self.clock.now() + timedelta(seconds=seconds)
+
+
+def is_healthy(system: ExecutionSystem) -> bool:
+    """Whether a fault that one job met, and that may pass, is no outage of the system: that can be asked, and says it is well."""
+    return type(system).probe is not ExecutionSystem.probe and system.probe().ok
 
 
 def announce(change: Change) -> None:

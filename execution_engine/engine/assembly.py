@@ -16,11 +16,12 @@ from execution_engine import plugins
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, RuleEntry, SystemEntry, wording
 from execution_engine.config.places import Keys, Problems
+from execution_engine.engine import machine
 from execution_engine.errors import ConfigError
 from execution_engine.job_routing import builtin, rules  # noqa: F401 - the built-in rules register themselves
 from execution_engine.job_routing.dispatcher import Dispatcher
 from execution_engine.job_routing.route import Route, Rule
-from execution_engine.systems import execution_systems, local, ogs  # noqa: F401 - the built-in systems register themselves
+from execution_engine.systems import execution_systems, local, ogs, torque  # noqa: F401 - the built-in systems register themselves
 from execution_engine.systems.execution_systems import Context, ExecutionSystem, Options
 
 
@@ -52,9 +53,9 @@ class Site:
     plugin_files: tuple[Path, ...]
 
 
-def lane(plan: SystemPlan, host: str) -> str:
-    """The queue of work that a job belongs to: its system's name, with the host where only that host's engine can do it."""
-    return f"{plan.name}@{host}" if plan.cls.host_bound else plan.name
+def lane(plan: SystemPlan) -> str:
+    """The queue of work that a job belongs to: its system's name, with the place where only engines there can do it."""
+    return f"{plan.name}@{machine.place()}" if plan.cls.host_bound else plan.name
 
 
 def assemble(config: Config, clock: Clock | None = None) -> Site:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 
 from execution_engine.building import build
+from execution_engine.building.job_directory import directory_of
 from execution_engine.engine.actor import Actor, Workplace, announce_claims
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
@@ -31,11 +33,14 @@ class BuildingActor(Actor):
         claims = self.claim()
         announce_claims(claims, self.owner)
         good, changes = self._vetting.sort(claims, self.clock.now())
-        for claimed in good:
-            self.beat()
-            assert isinstance(claimed.job, Job)
-            changes.append(self._build(claimed.job))
-        self.apply(changes)
+        try:
+            for claimed in good:
+                self.beat()
+                assert isinstance(claimed.job, Job)
+                self.doing = f"building {claimed.job.label}"
+                changes.append(self._build(claimed.job))
+        finally:
+            self.apply(changes)  # what is done is done, also if this process may not go on
         if claims:
             self.tell(did=self._summary(changes))
         return len(claims)
@@ -52,7 +57,7 @@ class BuildingActor(Actor):
         execution = {
             "route": decision.route.name,
             "system": plan.name,
-            "lane": lane(plan, self._host),
+            "lane": lane(plan),
             "host": self._host,
             "name": f"execd-{job.safe_id}-{job.attempt}",
             "job_no": None,
@@ -63,7 +68,9 @@ class BuildingActor(Actor):
             message = f"it asks for {job.resources.cores} cores, {plan.name} has {slots} slots"
             return _with(self._vetting.end(job, Status.ERROR, "submission refused", message, now), {"execution": execution})
         try:
-            directory = build(job, self.site.config)
+            if os.path.lexists(directory_of(job, self.site.config.jobs_dir)):
+                self.renew()  # somebody built here before: what a new owner of the job made is not to be taken away
+            directory = build(job, self.site.config, beat=self.beat)
         except BuildError as error:
             return _with(self._vetting.end(job, Status.ERROR, "build failed", str(error), now), {"execution": execution})
         except OSError as error:

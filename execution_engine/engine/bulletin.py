@@ -12,6 +12,8 @@ from execution_engine.engine import state
 
 _SHORTEST = 1.0
 _LONGEST = 10.0
+STALE = 15.0
+"""Seconds: a state that is older was written by a monitor that hangs or cannot write any more."""
 
 
 class Bulletin:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import array
 import json
+import select
 import socket
 from typing import Any
 
 Message = dict[str, Any]
 
-_MAX_MESSAGE = 1 << 20
+_SEND_TIMEOUT = 5.0
+"""Seconds that a message waits for room in the channel."""
 _INT_SIZE = array.array("i").itemsize
+_buffer = bytearray(1 << 20)
+"""Room for one message of any channel of this process; to allocate it for each costs more than to read one."""
 
 
 class Channel:
@@ -34,17 +38,27 @@ class Channel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, message: Message, fd: int | None = None) -> bool:
-        """Sends a message, with a file descriptor if one is given.  False when the other end is gone."""
+    def send(self, message: Message, fd: int | None = None, patience: float = _SEND_TIMEOUT) -> bool:
+        """Sends a message, with a file descriptor if one is given.
+
+        False when the other end is gone, or has no room for `patience` seconds.
+        """
         ancillary = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        self._socket.settimeout(5)
+        data = json.dumps(message, default=str).encode()
         try:
-            self._socket.sendmsg([json.dumps(message, default=str).encode()], ancillary)
+            try:
+                self._socket.sendmsg([data], ancillary)
+            except BlockingIOError:
+                self._wait_for_room(patience)
+                self._socket.sendmsg([data], ancillary)
         except OSError:
             return False
-        finally:
-            self._socket.setblocking(False)
         return True
+
+    def _wait_for_room(self, patience: float) -> None:
+        room = select.poll()
+        room.register(self._socket, select.POLLOUT)
+        room.poll(patience * 1000)
 
     def receive(self) -> Message | None:
         """The next message, or None when there is none now.  Raises EOFError when the other end is closed."""
@@ -56,18 +70,18 @@ class Channel:
     def receive_with_fd(self) -> tuple[Message | None, int | None]:
         """As `receive`, with the file descriptor that came along."""
         try:
-            data, ancillary, _flags, _address = self._socket.recvmsg(_MAX_MESSAGE, socket.CMSG_LEN(_INT_SIZE))
+            size, ancillary, _flags, _address = self._socket.recvmsg_into([_buffer], socket.CMSG_LEN(_INT_SIZE))
         except (BlockingIOError, InterruptedError):
             return None, None
         except ConnectionError:
             raise EOFError from None
-        if not data:
+        if not size:
             raise EOFError
         fds = array.array("i")
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds.frombytes(payload[:_INT_SIZE])
-        return json.loads(data), (fds[0] if fds else None)
+        return json.loads(_buffer[:size]), (fds[0] if fds else None)
 
     def close(self) -> None:
         self._socket.close()

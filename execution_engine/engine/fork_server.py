@@ -17,7 +17,6 @@ import os
 import pickle
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,24 +109,26 @@ def _warm_up(channel: Channel) -> tuple[Site, str]:
     """Loads all that an actor needs, and tells the monitor which systems there are."""
     from setproctitle import setproctitle
 
+    from execution_engine.clock import SystemClock
     from execution_engine.engine import actors  # noqa: F401 - loaded here so that each fork has it
     from execution_engine.engine.assembly import assemble, lane
     from execution_engine.errors import ExecdError
+    from execution_engine.store import open_store
 
     setproctitle("execd: fork server")
     select.select([channel], [], [])
     message = channel.receive() or {}
     config, engine = pickle.loads(base64.b64decode(message["configuration"]))
     try:
+        open_store(config.database, SystemClock())  # loads the driver; only a store that boots connects
         site = assemble(config)
     except ExecdError as error:
         channel.send({"failed": getattr(error, "problems", [str(error)])})
         sys.exit(1)
-    host = socket.gethostname()
     systems = [
         {
             "name": plan.name,
-            "lane": lane(plan, host),
+            "lane": lane(plan),
             "slots": plan.make().slots(),
             "longest_interval": plan.cls.longest_interval,
             "environment": plan.environment(),

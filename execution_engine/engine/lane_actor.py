@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from execution_engine.engine.actor import Actor, Workplace
 from execution_engine.engine.assembly import lane
 
@@ -15,7 +13,7 @@ class LaneActor(Actor):
         super().__init__(workplace)
         plan = self.site.systems[system]
         self.name = plan.name
-        self.lane = lane(plan, socket.gethostname())
+        self.lane = lane(plan)
         self.system = plan.make()
 
     def boot(self) -> None:

@@ -1,7 +1,7 @@
 """The monitor: finds out which jobs are due, and sees to it that an actor takes them up.
 
 Each turn: wait, hear what the actors and the fork server say, reap and replace, ask the database which jobs are due, hand out the
-work.  It never touches a job itself, nor loads a plug-in: what can hang, leak or crash does so in an actor.
+work: which, says `Demand`.  It never touches a job itself, nor loads a plug-in: what can hang, leak or crash does so in an actor.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import selectors
 import socket
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from execution_engine import events
 from execution_engine.clock import Clock
-from execution_engine.config import Config, load
+from execution_engine.config import Config, load_anew
 from execution_engine.engine import state
 from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.chronicle import Chronicle
+from execution_engine.engine.demand import Demand
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.engine.fork_servers import Crew, ForkServers
 from execution_engine.engine.outages import Outages
+from execution_engine.engine.presence import Presence
 from execution_engine.engine.releases import Releases
 from execution_engine.engine.roster import Post, Roster, Worker
 from execution_engine.engine.schedule import Pace
@@ -27,9 +32,9 @@ from execution_engine.engine.systems_watch import SystemsWatch
 from execution_engine.engine.wake import WakeSocket
 from execution_engine.errors import ConfigError, StoreError
 from execution_engine.store import open_store
-from execution_engine.store.job_store import Query, Work
 
 _DATABASE = "database"
+_JOURNAL = "journal"
 _BEAT_INTERVAL = 5.0
 _STOP_TIMEOUT = 30.0
 
@@ -64,7 +69,10 @@ class Monitor:
         self._roster.database = self._store.identity
         self._pace = Pace(clock, config.engine.poll_interval)
         self._watch = SystemsWatch(clock)
+        self._demand = Demand(self._store, self._outages, self._pace, self._watch, self._roster, clock)
         self._releases = Releases(self._store, clock)
+        self._presence = Presence(self._store.engines, self._engine, config.run_dir, self._releases, clock)
+        self._chronicle = Chronicle(self._store.journal, self._engine, clock)
         self._bulletin = Bulletin(config.run_dir, self._engine, self._restarts, clock)
         self._servers = ForkServers(self._engine, self._selector)
         self._employ(self._servers.warm_up(config))
@@ -81,12 +89,18 @@ class Monitor:
         state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})
 
     def _take_over(self) -> None:
-        """The engine that ran here before is gone (the run directory is ours): its leases are nobody's."""
+        """The engine that ran here before is gone (the run directory is ours): its leases are nobody's.
+
+        Only when they are free is it forgotten, or nobody would know of them if this monitor died too.  While the database is
+        away they wait to be freed.
+        """
         previous = state.read(self._config.run_dir, state.ENGINE).get("engine")
-        if isinstance(previous, str) and previous:
-            self._releases.add(f"{previous}/*")
-        state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine, "database": self._store.identity})
         events.emit("monitor.started", engine=self._engine, previous=previous)
+        if isinstance(previous, str) and previous:
+            self._releases.add_engine(previous)
+        with self._talking():
+            self._releases.carry_out()
+            state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine, "database": self._store.identity})
 
     def _employ(self, crew: Crew) -> None:
         """From now on actors are forked from these servers, for the systems that they have loaded."""
@@ -96,6 +110,8 @@ class Monitor:
         self._roster.deadline = settings.actor_deadline
         self._roster.employ(crew)
         self._watch.set_systems(crew.systems, settings.status_interval)
+        self._presence.serve((lane for _name, lane in self._watch.lanes()), settings.lease)
+        self._chronicle.keep = settings.keep_events
         actors = settings.actors
         posts = {Post("building"): actors.building, Post("notification"): actors.notification, Post("request"): 1}
         for system in crew.systems:
@@ -106,33 +122,67 @@ class Monitor:
 
     def _tell_unserved(self) -> None:
         """Jobs of a system that was taken out of the configuration, or of another host, wait until somebody serves them."""
-        served = {lane for _name, lane in self._watch.lanes()}
+        with self._talking():
+            served, lanes = self._presence.lanes_of_all(), self._store.lanes()
+            for lane in sorted(set(lanes) - served):
+                events.emit("lane.unserved", lane=lane, count=sum(lanes[lane].values()))
+
+    @contextmanager
+    def _talking(self, what: str = _DATABASE) -> Iterator[None]:
+        """To the database, which may be away, or to the journal in it, which may be all that cannot be written."""
         try:
-            lanes = self._store.lanes()
+            yield
         except StoreError as error:
-            self._outages.report(_DATABASE, str(error))
-            return
-        for lane in sorted(set(lanes) - served):
-            events.emit("lane.unserved", lane=lane, count=sum(lanes[lane].values()))
+            self._outages.report(what, str(error))
 
     # --- the loop
 
     def run(self) -> None:
-        """Works until the master says stop, or is gone."""
+        """Works until the master says stop, or is gone.
+
+        Raises LeaseLost or DaemonError when this engine must not go on beside the others on its database.
+        """
         while not self._finished():
             self._wait()
             self._dismiss_old_servers()
             self._roster.sweep()
-            if self._stop_by is None and not self._outages.waits(_DATABASE):
-                self._release_the_dead()
-                self._poll()
-                self._look_at_systems()
+            if not self._outages.waits(_DATABASE):
+                self._work()
             self._beat()
+
+    def _work(self) -> None:
+        """All that needs the database, the journal last: no job waits for it."""
+        with self._talking():
+            self._presence.turn(now=self._outages.error(_DATABASE) is not None)  # with a write: a full disk can still be read
+            self._release()
+            if self._stop_by is None and self._presence.may_work:
+                self._demand.poll()
+            self._outages.over(_DATABASE)
+        if self._stop_by is None and self._presence.may_work:
+            self._demand.look_at_systems()
+        self._keep_journal()
+
+    def _release(self) -> None:
+        """Raises StoreError."""
+        if self._releases:
+            self._pace.at_once()
+            self._releases.carry_out()
+
+    def _keep_journal(self) -> None:
+        """Stores what happened, unless the database is away."""
+        if self._outages.error(_DATABASE) is None and not self._outages.waits(_JOURNAL):
+            with self._talking(_JOURNAL):
+                if stored := self._chronicle.turn():
+                    self._master.send({"stored": stored})
+                self._outages.over(_JOURNAL)
 
     def close(self) -> None:
         """Ends what is left and gives everything back."""
         self._servers.close()
-        self._release_the_dead()
+        self._releases.add_engine(self._engine)
+        with self._talking():
+            self._release()
+        self._keep_journal()
         self._wake.close()
         self._store.close()
         self._selector.close()
@@ -151,7 +201,7 @@ class Monitor:
     def _timeout(self) -> float:
         if self._stop_by is not None or self._outages.waits(_DATABASE):
             return 0.1
-        return max(0.0, min(self._pace.remaining(), self._watch.remaining(), 1.0))
+        return max(0.0, min(self._pace.remaining(), self._watch.remaining(), self._presence.remaining()))
 
     def _news(self, systems: set[str]) -> None:
         for name in systems:
@@ -177,40 +227,10 @@ class Monitor:
             if server not in self._roster.crew and not self._roster.employs(server):
                 self._servers.dismiss(server)
 
-    # --- what the actors say
+    # --- actors that speak and die
 
     def _on_message(self, worker: Worker, message: Message) -> None:
-        post = worker.post
-        if "outage" in message:
-            self._outages.report(_thing(message["outage"], post), str(message.get("error", "")))
-        elif "works" in message:
-            self._outages.over(_thing(message["works"], post))
-        elif "full" in message and post.system:
-            self._watch.full(post.system, full=message["full"])
-        elif "did" in message:
-            self._did(post, message["did"])
-
-    def _did(self, post: Post, did: Message) -> None:
-        """A batch is done: whoever has the next step with these jobs is wanted now, without waiting for a poll."""
-        for lane in did.get("built", {}):
-            if (name := self._watch.system_of(lane)) is not None:
-                self._want_submit(name)
-        if post.system is not None:
-            self._did_on_system(post.system, post.kind, did)
-        if did.get("answered"):
-            self._pace.at_once()
-        if did.get("notify"):
-            self._roster.want(Post("notification"))
-
-    def _did_on_system(self, system: str, kind: str, did: Message) -> None:
-        if did.get("submitted"):
-            self._watch.submitted(system)
-        if did.get("answered"):
-            self._watch.at_once(system)
-        if kind == "status":
-            self._watch.asked(system, active=did["active"], changed=did["changed"])
-            if did["ended"]:
-                self._want_submit(system)
+        self._demand.hear(worker.post, message)
 
     def _on_death(self, worker: Worker, how: str | None, code: int) -> None:
         """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach."""
@@ -218,56 +238,6 @@ class Monitor:
             self._releases.add(f"{self._engine}/{worker.name}", how)
             if worker.post.system is not None:
                 self._watch.at_once(worker.post.system)  # what it did last it could not tell
-
-    def _release_the_dead(self) -> None:
-        if not self._releases:
-            return
-        try:
-            self._releases.carry_out()
-        except StoreError as error:
-            self._outages.report(_DATABASE, str(error))
-        self._pace.at_once()
-
-    # --- what is due
-
-    def _poll(self) -> None:
-        if not self._pace.due():
-            return
-        try:
-            due = self._store.due(self._queries(), self._clock.now())
-        except StoreError as error:
-            self._outages.report(_DATABASE, str(error))
-            return
-        self._outages.over(_DATABASE)
-        for query in due:
-            self._hand_out(query)
-        self._pace.looked(news=bool(due))
-
-    def _queries(self) -> list[Query]:
-        queries = [Query(Work.NOTIFICATION), Query(Work.REQUEST)]
-        if not self._outages.waits("jobs_dir"):
-            queries.append(Query(Work.BUILDING))
-        for name, lane in self._watch.lanes():
-            if not self._outages.waits(f"system {name}"):
-                queries.append(Query(Work.REQUEST, lane))
-                if self._watch.may_submit(name):
-                    queries.append(Query(Work.SUBMIT, lane))
-        return queries
-
-    def _hand_out(self, query: Query) -> None:
-        system = self._watch.system_of(query.lane) if query.lane is not None else None
-        self._roster.want(Post(str(query.work), system))
-
-    def _want_submit(self, system: str) -> None:
-        self._watch.room(system)
-        if not self._outages.waits(f"system {system}"):
-            self._roster.want(Post("submit", system))
-
-    def _look_at_systems(self) -> None:
-        for name in self._watch.due():
-            self._watch.looking(name)
-            if not self._outages.waits(f"system {name}"):
-                self._roster.want(Post("status", name))
 
     # --- the master
 
@@ -278,6 +248,8 @@ class Monitor:
                     self._stop()
                 elif "reload" in message:
                     self._reload(Path(message["reload"]))
+                elif "journal" in message:
+                    self._chronicle.add(message["journal"])
         except EOFError:
             self._selector.unregister(self._master)
             self._stop()
@@ -285,8 +257,7 @@ class Monitor:
     def _reload(self, path: Path) -> None:
         """Takes the new configuration if all of it is good, else keeps the old one and says why."""
         try:
-            config = load(path)
-            _refuse_what_needs_a_restart(self._config, config)
+            config = load_anew(path, self._config)
             crew = self._servers.warm_up(config)
         except ConfigError as error:
             self._master.send({"refused": error.problems})
@@ -294,10 +265,19 @@ class Monitor:
         else:
             self._config = config
             self._employ(crew)
+            self._reconsider()
             self._tell_unserved()
             self._master.send({"reloaded": str(path)})
             self._bulletin.reloaded([])
         self._publish()
+
+    def _reconsider(self) -> None:
+        """What did not answer may have been the old configuration's fault."""
+        systems = [name for name, _lane in self._watch.lanes()]
+        self._outages.reconsider({_DATABASE, _JOURNAL, "jobs_dir", *(f"system {name}" for name in systems)})
+        for name in systems:
+            self._watch.at_once(name)
+        self._pace.at_once()
 
     def _stop(self) -> None:
         if self._stop_by is None:
@@ -326,15 +306,3 @@ class Monitor:
             error = self._outages.error(f"system {name}")
             facts.update(ok=error is None, message=error or "", last_error=self._outages.last(f"system {name}"))
         self._bulletin.publish(actors=self._roster.describe(), systems=systems, outages=self._outages.report_all())
-
-
-def _thing(what: str, post: Post) -> str:
-    """What does not answer, by its name."""
-    return f"system {post.system}" if what == "system" else what
-
-
-def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
-    changed = {"database": old.database != new.database, "run_dir": old.run_dir != new.run_dir}
-    problems = [f"{new.file}: {key}: a change needs `execd restart`" for key, is_new in changed.items() if is_new]
-    if problems:
-        raise ConfigError(problems)

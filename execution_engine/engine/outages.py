@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,8 @@ class Outage:
     again_at: float
     """monotonic"""
     count: int = 1
+    again_told: bool = False
+    """that it may be tried again was told"""
 
 
 class Outages:
@@ -47,18 +50,35 @@ class Outages:
         if now >= known.again_at:
             known.delay = min(known.delay * 2, self.delays.max)
             known.again_at = now + known.delay
+            known.again_told = False
         events.emit("outage", what=what, error=error)
 
     def over(self, what: str) -> None:
         """`what` answered."""
         if (known := self._current.pop(what, None)) is not None:
-            seconds = (self._clock.now() - known.since).total_seconds()
-            events.emit("outage.ended", what=what, seconds=seconds, count=known.count)
+            seconds = round((self._clock.now() - known.since).total_seconds(), 1)
+            events.emit("outage.ended", what=what, after=seconds, attempts=known.count)
+
+    def reconsider(self, there: Collection[str]) -> None:
+        """The configuration is new: what is not there any more is no outage, and all else is tried at once."""
+        for what in [what for what in self._current if what not in there]:
+            del self._current[what]
+            events.emit("outage.dropped", what=what)
+        for known in self._current.values():
+            known.delay, known.again_at, known.again_told = self.delays.min, self._clock.monotonic(), False
 
     def waits(self, what: str) -> bool:
         """Whether it is too early to try `what` again."""
         known = self._current.get(what)
         return known is not None and self._clock.monotonic() < known.again_at
+
+    def any_again(self) -> bool:
+        """Whether the wait for any of them has ended since the last time that this was asked."""
+        now = self._clock.monotonic()
+        again = [known for known in self._current.values() if not known.again_told and now >= known.again_at]
+        for known in again:
+            known.again_told = True
+        return bool(again)
 
     def error(self, what: str) -> str | None:
         """What went wrong last, while the outage lasts."""

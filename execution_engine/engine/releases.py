@@ -1,4 +1,6 @@
-"""Gives back the jobs of actors that died: of this engine, and of the one that ran here before.  One way for all of them."""
+"""Gives back the jobs of actors that died: of this engine, of the one that ran here before, of one whose place another takes.
+One way for all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from execution_engine.clock import Clock
 from execution_engine.store.job_store import JobStore
 
 _RETRY_AFTER_CRASH = timedelta(seconds=0.5)
+_MOST_TOLD = 1000
+_ALL_ACTORS = "/*"
 
 
 class Releases:
@@ -20,20 +24,27 @@ class Releases:
         self._owners: list[tuple[str, str | None]] = []
 
     def add(self, owner: str, crash: str | None = None) -> None:
-        """`owner` (or, with a `*` at its end, all that begin so) is dead; `crash`: how, if its jobs may be to blame."""
+        """An actor is dead; `crash`: how it died, if its jobs may be to blame."""
         self._owners.append((owner, crash))
+
+    def add_engine(self, engine: str) -> None:
+        """An engine is dead, with all of its actors."""
+        self._owners.append((engine + _ALL_ACTORS, None))
 
     def __bool__(self) -> bool:
         return bool(self._owners)
 
     def carry_out(self) -> None:
-        """Frees their jobs.  Raises StoreUnavailable; what was not done stays to be done."""
+        """Frees their jobs, and takes engines out of the registry.  Raises StoreError; what was not done stays to be done."""
         while self._owners:
             owner, crash = self._owners[0]
             now = self._clock.now()
-            retry_at = now + _RETRY_AFTER_CRASH if crash else None
-            jobs = self._store.release(owner, now, crash=crash, retry_at=retry_at)
+            jobs = self._store.release(owner, now, crash=crash, retry_at=now + _RETRY_AFTER_CRASH if crash else None)
+            is_engine = owner.endswith(_ALL_ACTORS)
+            if is_engine:
+                self._store.engines.sign_out(owner.removesuffix(_ALL_ACTORS))
             self._owners.pop(0)
             if jobs:
-                some = [str(job.id) for job in jobs[:100]]
-                events.emit("jobs.released", owner=owner, jobs=some, count=len(jobs), why=crash)
+                event = "jobs.recovered" if is_engine else "jobs.released"
+                some = [str(job.id) for job in jobs[:_MOST_TOLD]]
+                events.emit(event, owner=owner, jobs=some, count=len(jobs), why=crash)

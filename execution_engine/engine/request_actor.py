@@ -1,18 +1,18 @@
-"""Carries out what apps and people ask of jobs: kill, hold, release, suspend, resume."""
+"""Carries out what apps and people ask of jobs: kill, hold, release, suspend, resume, retry."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 from execution_engine import events
-from execution_engine.engine.actor import Actor, Workplace
+from execution_engine.engine.actor import Actor, Workplace, is_healthy
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, NotSupported
+from execution_engine.jobs.attempts import next_attempt
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, ON_SYSTEM, REQUESTS, Status
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, REQUESTS, RETRY, Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import BrokenJob, Change, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
@@ -27,47 +27,66 @@ class RequestActor(Actor):
         super().__init__(workplace)
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
         plan = self.site.systems[system] if system is not None else None
-        self.lane = lane(plan, socket.gethostname()) if plan is not None else None
+        self.lane = lane(plan) if plan is not None else None
         self._system: ExecutionSystem | None = plan.make() if plan is not None else None
-        self._on_system: dict[str, Callable[[Job], None]] = {}
+        self._is_open = False
+        self._doubtful: list[Job] = []
+        self._statuses: dict[str, Status] | None = None
 
-    def boot(self) -> None:
-        if self._system is not None:
+    def _open(self) -> ExecutionSystem:
+        """The system, opened for the first request that needs it: what it does not have yet can end while it is out of reach."""
+        assert self._system is not None
+        if not self._is_open:
+            self._is_open = True
             self._system.boot()
-            system = self._system
-            self._on_system = {
-                "kill": system.kill,
-                "hold": system.hold,
-                "release": system.release,
-                "suspend": system.suspend,
-                "resume": system.resume,
-            }
+        return self._system
 
     def close(self) -> None:
-        if self._system is not None:
+        if self._system is not None and self._is_open:
             self._system.close()
 
     def turn(self) -> int:
-        claims = self.claim(self.lane)
+        claims = sorted(self.claim(self.lane), key=lambda claimed: _is_on_system(claimed.job))
         changes: list[Change] = []
-        for claimed in claims:
-            self.beat()
-            changes.append(self._answer(claimed.job))
-        lost = self.apply(changes)
+        self._begin_batch([claimed.job for claimed in claims if isinstance(claimed.job, Job)])
+        try:
+            for claimed in claims:
+                self.beat()
+                if (change := self._answer(claimed.job)) is not None:
+                    changes.append(change)
+        finally:
+            lost = self.apply(changes)
+        if len(changes) < len(claims):  # the others' leases say when they are due again
+            self.store.renew(self.owner, self.due_in(self.settings.retry_delay.max / 4))
         if claims:
             notify = sum(1 for change in changes if change.status in FINAL and change.due_at is not None)
             self.tell(did={"answered": len(changes) - len(lost), "notify": notify})
         return len(claims)
 
-    def _answer(self, job: Job | BrokenJob) -> Change:
+    def _begin_batch(self, jobs: list[Job]) -> None:
+        if self._system is not None:
+            self._system.begin_batch()
+        self._doubtful = [job for job in jobs if _is_on_system(job) and self._refusal(job, job.request) is not None]
+        self._statuses = None
+
+    def _status(self, system: ExecutionSystem, job: Job) -> Status:
+        """What the job is now.  The first question is about all jobs of the batch that seem to be asked in vain."""
+        if self._statuses is None:
+            self._statuses = system.get_statuses(self._doubtful)
+        return self._statuses.get(job.text_id, job.status)
+
+    def _answer(self, job: Job | BrokenJob) -> Change | None:
+        """None: it cannot be carried out now, though the system is well.  Raises ExecutionSystemError in an outage."""
         if isinstance(job, BrokenJob):
             return self._answer_broken(job)
         what = job.request
+        if job.lease.crashes >= self.settings.crashes:
+            return self._refuse(job, f"carrying it out failed {job.lease.crashes} times: {job.lease.crash}")
         why = self._refusal(job, what)
+        if _is_on_system(job) and (why is None or what in _SYSTEM_KNOWS):
+            return self._ask_system(job, what, why)
         if why is not None:
             return self._refuse(job, why)
-        if job.status in ON_SYSTEM and job.execution.job_no is not None:
-            return self._ask_system(job, what)
         return self._before_submission(job, what)
 
     def _answer_broken(self, job: BrokenJob) -> Change:
@@ -81,23 +100,25 @@ class RequestActor(Actor):
     def _refusal(self, job: Job, what: str) -> str | None:
         """Why the request makes no sense for the job as it is; None when it does."""
         status, on_system = job.status, job.execution.job_no is not None
-        if job.lease.crashes >= self.settings.crashes:
-            return f"carrying it out failed {job.lease.crashes} times: {job.lease.crash}"
         if what not in REQUESTS:
             return f"there is no request {what!r}; there are {', '.join(REQUESTS)}"
-        if status in FINAL:
-            return f"the job has ended already ({status})"
         if status in REQUESTS[what]:
             return None
         hint = {
             ("hold", Status.RUNNING): "it runs already; `suspend` stops it where it is",
             ("release", Status.SUSPENDED): "it is suspended, not held; use `resume`",
             ("resume", Status.HOLD): "it is held, not suspended; use `release`",
+            (RETRY, Status.FINISHED): "it finished, and what finished is not run again; submit it as a new job",
         }.get((what, status))
+        if hint is None and status in FINAL:
+            return f"the job has ended already ({status})"
         place = "on its system" if on_system else "not on a system yet"
         return hint or f"a job that is {status} ({place}) cannot be asked to {what}"
 
     def _before_submission(self, job: Job, what: str) -> Change:
+        """Of jobs that no system has: not yet, or no longer."""
+        if what == RETRY:
+            return self._begin_anew(job)
         if what == "kill":
             return self._vetting.end(
                 job, Status.KILLED, "killed", f"killed on request while it was {job.status}", self.clock.now()
@@ -105,16 +126,34 @@ class RequestActor(Actor):
         status = Status.HOLD if what == "hold" else Status.TO_BE_BUILT
         return self._taken_up(job, status, f"{what} on request")
 
-    def _ask_system(self, job: Job, what: str) -> Change:
+    def _begin_anew(self, job: Job) -> Change:
+        """The one way out of a final status.  The job is built and routed as if it were new; its owner is told again."""
+        fields = next_attempt(job)
+        change = self._taken_up(job, Status.TO_BE_BUILT, f"attempt {fields['attempt']} on request")
+        return replace(change, fields={**change.fields, **fields})
+
+    def _ask_system(self, job: Job, what: str, why: str | None) -> Change | None:
+        """`why`: what speaks against it by the stored status, which may be older than the last request."""
+        system = self._open()
+        ask: dict[str, Callable[[Job], None]] = {
+            "kill": system.kill,
+            "hold": system.hold,
+            "release": system.release,
+            "suspend": system.suspend,
+            "resume": system.resume,
+        }
         try:
-            self._on_system[what](job)
+            if why is not None and self._status(system, job) not in REQUESTS[what]:
+                return self._refuse(job, why)
+            ask[what](job)
         except NotSupported as error:
             return self._refuse(job, str(error))
         except ExecutionSystemError as error:
             if not error.transient:
                 return self._refuse(job, str(error))
-            self.report_unless_healthy(self._system, error)
-            return Change(job, job.status)
+            if not is_healthy(system):
+                raise
+            return None
         self.tell(works="system")
         return self._taken_up(job, job.status, f"{what} sent to {job.execution.system}", sent=True)
 
@@ -129,3 +168,12 @@ class RequestActor(Actor):
         waits_to_be_told = job.status in FINAL and job.times.notified is None
         due_at = self.clock.now() if waits_to_be_told else None
         return Change(job, job.status, fields={"refused": refused}, answered=job.request, due_at=due_at)
+
+
+_SYSTEM_KNOWS = frozenset({"hold", "release", "suspend", "resume"})
+"""Requests that depend on what the system has done with the job since its status was stored."""
+
+
+def _is_on_system(job: Job | BrokenJob) -> bool:
+    """Its system has it, and must be asked."""
+    return isinstance(job, Job) and job.status in ON_SYSTEM and job.execution.job_no is not None

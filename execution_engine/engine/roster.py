@@ -149,10 +149,9 @@ class Roster:
         try:
             while (message := worker.channel.receive()) is not None:
                 worker.last_beat = self._clock.monotonic()
+                self._on_message(worker, message)
                 if "idle" in message:
                     self._rest(worker)
-                else:
-                    self._on_message(worker, message)
         except EOFError:
             self._hang_up(worker)
 

@@ -13,7 +13,7 @@ from execution_engine.engine.actor import Workplace, ended
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.verdict import Observed, judge
 from execution_engine.errors import ExecutionSystemError
-from execution_engine.jobs.exit_record import ExitRecord, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import ExitRecord, read_copies, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.notification.notifier import Notifier
@@ -47,7 +47,7 @@ class StatusActor(LaneActor):
         here = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
         changes = look([job for job in here if job.lease.until is None or job.lease.until <= now])
         over = [change for change in changes if change.status in FINAL]
-        self.tell(
+        self.note(
             did={
                 "active": len(here) - len(over),
                 "changed": len(changes),
@@ -67,7 +67,16 @@ class StatusActor(LaneActor):
             if change is not None:
                 changes.append(change)
         lost = self.apply(changes)
-        return [change for change in changes if str(change.job.id) not in lost]
+        done = [change for change in changes if str(change.job.id) not in lost]
+        for change in done:
+            self._tell_copies(change)
+        return done
+
+    def _tell_copies(self, change: Change) -> None:
+        job = change.job
+        if change.status in FINAL and isinstance(job, Job):
+            for host in read_copies(Path(job.dir or "/nonexistent"), job.attempt):
+                events.emit("job.second_copy", job=job.text_id, label=job.label, host=host)
 
     def _one_by_one(self, jobs: list[Job]) -> list[Change]:
         """As `_look`, each job under a lease of its own: if this process dies of one, the lease names it."""
@@ -76,7 +85,7 @@ class StatusActor(LaneActor):
             self.beat()
             if not (health := self.system.probe()).ok:
                 raise ExecutionSystemError(health.message, transient=True)
-            job = self.store.claim_one(each.id, self.owner, self.clock.now(), self._new_lease())
+            job = self.claim_one(each.id)
             if job is None or job.status is not each.status:
                 continue
             if job.lease.crashes >= self.settings.crashes:
@@ -112,7 +121,7 @@ class StatusActor(LaneActor):
             events.emit("system.error", system=self.name, job="", error=repr(error), traceback=text)
             self.tell(outage="system", error=f"get_statuses raised {error!r}")
             return {}
-        self.tell(works="system")
+        self.note(works="system")
         return statuses
 
     def _change(self, job: Job, record: ExitRecord | None, status: Status | None) -> Change | None:
@@ -121,6 +130,8 @@ class StatusActor(LaneActor):
         gone = record is not None or status in _GONE
         if gone and record is None:
             record = self._record(job)  # it may have been written between the two looks
+        if gone and record is None and (other := self._other_copy(job)) is not None:
+            return Change(job, job.status, fields={"execution.job_no": other})
         seen = Observed(
             record=record,
             status=status,
@@ -135,6 +146,13 @@ class StatusActor(LaneActor):
         fields = {**verdict.fields, "results": self._results(job)}
         told = self._notifier.targets_of(job.model_copy(update={"status": verdict.status}))
         return Change(job, verdict.status, why=verdict.why, fields=fields, due_at=self.clock.now() if told else None)
+
+    def _other_copy(self, job: Job) -> str | None:
+        """The native id of the copy that runs the command, where the one that was stored is of a copy that ended at once."""
+        if not read_copies(Path(job.dir or "/nonexistent"), job.attempt):
+            return None
+        found = self.system.find(job)
+        return found if found != job.execution.job_no else None
 
     def _has_started(self, job: Job) -> bool:
         """The start marker tells; a job that ran and removed its own marker was seen running."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from execution_engine import events
-from execution_engine.engine.actor import Workplace, announce_claims
+from execution_engine.engine.actor import Workplace, announce_claims, is_healthy
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, SystemFull
@@ -30,7 +30,7 @@ class SubmitActor(LaneActor):
 
     def turn(self) -> int:
         slots = self.system.slots()
-        free = None if slots is None else slots - self._taken_slots()
+        free = None if slots is None else slots - self.store.taken_cores(self.lane, self.clock.now())
         if free is not None:
             self._tell_if_full(free <= 0)
             if free <= 0:
@@ -42,7 +42,7 @@ class SubmitActor(LaneActor):
         adopted, others = self._adopt(claims)
         good, changes = self._vetting.sort(others, self.clock.now())
         fresh = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
-        self.apply(changes + adopted)
+        self._tell_adopted(adopted, self.apply(changes + adopted))
         if claims:
             submitted = len(adopted) + self._submit(fresh)
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
@@ -58,6 +58,7 @@ class SubmitActor(LaneActor):
         A few ids are stored at a time, because a write takes longer than a submission.  Those that a crash loses are found again
         by the jobs' names.
         """
+        self.beat()  # nothing is handed over that may be another's by now
         taken = 0
         done: list[Change] = []
         stored_at = self.clock.monotonic()
@@ -78,28 +79,27 @@ class SubmitActor(LaneActor):
             self._said_full = full
             self.tell(full=full)
 
-    def _taken_slots(self) -> int:
-        """The cores of the jobs that run here, and of those that are being submitted just now.
-
-        Not of those whose submission was cut short: they are claimed again, and then found or started.
-        """
-        now = self.clock.now()
-        jobs = self.store.on_system(self.lane)
-        return sum(job.resources.cores for job in jobs if job.execution.job_no or (job.lease.until and job.lease.until > now))
-
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Change], list[Claimed]]:
         """Jobs whose submission was cut short and that the system has after all, and the others."""
         adopted: list[Change] = []
         others: list[Claimed] = []
         for claimed in claims:
             job = claimed.job
-            known = isinstance(job, Job) and claimed.was is Status.SUBMITTING
-            native = self.system.find(job) if known and isinstance(job, Job) else None
+            native = None
+            if isinstance(job, Job) and claimed.was is Status.SUBMITTING:
+                self.beat()
+                native = self.system.find(job)
             if native is not None and isinstance(job, Job):
                 adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
             else:
                 others.append(claimed)
         return adopted, others
+
+    def _tell_adopted(self, adopted: Iterable[Change], lost: Collection[str]) -> None:
+        for change in adopted:
+            if str(change.job.id) not in lost and isinstance(change.job, Job):
+                native = change.fields["execution.job_no"]
+                events.emit("job.adopted", job=change.job.text_id, label=change.job.label, system=self.name, native=native)
 
     def _outcome(self, job: Job, outcome: str | Started | Exception) -> Change:
         if isinstance(outcome, str):
@@ -126,7 +126,8 @@ class SubmitActor(LaneActor):
 
     def _again(self, job: Job, message: str) -> Change:
         """The system is down or busy and certainly did not take the job."""
-        self.report_unless_healthy(self.system, ExecutionSystemError(message))
+        if not is_healthy(self.system):
+            self.tell(outage="system", error=message)
         return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _no_room(self, job: Job, message: str) -> Change:

@@ -55,8 +55,8 @@ class SystemsWatch:
         for name, system in self._systems.items():
             yield name, system.lane
 
-    def system_of(self, lane: str) -> str | None:
-        """The system whose lane this is."""
+    def system_of(self, lane: str | None) -> str | None:
+        """The system whose lane this is; None where the work belongs to none."""
         return next((name for name, system in self._systems.items() if system.lane == lane), None)
 
     # --- room for more

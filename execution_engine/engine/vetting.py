@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from execution_engine import events
 from execution_engine.engine.actor import ended
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
@@ -21,7 +22,7 @@ class Vetting:
 
     def sort(self, claims: Iterable[Claimed], now: datetime) -> tuple[list[Claimed], list[Change]]:
         """The jobs to work on, and the changes for all others: broken documents, jobs that kill their actors, jobs
-        whose kill was asked for in the meantime.
+        that somebody has asked to kill or to hold.
         """
         good: list[Claimed] = []
         changes: list[Change] = []
@@ -42,7 +43,15 @@ class Vetting:
             return self.end(job, Status.ERROR, "actor crashed", message, now)
         if job.request == "kill":
             return self.end(job, Status.KILLED, "killed", f"killed on request while it was {claimed.was}", now)
+        if job.request == "hold":
+            return self._held(job, claimed.was, now)
         return None
+
+    def _held(self, job: Job, was: Status, now: datetime) -> Change:
+        why = f"hold on request while it was {was}"
+        events.emit("job.request", job=job.text_id, label=job.label, what=job.request, why=why)
+        requested = {"what": job.request, "at": now, "why": why, "sent": False}
+        return Change(job, Status.HOLD, why=why, fields={"requested": requested}, answered=job.request)
 
     def broken(self, job: BrokenJob, now: datetime) -> Change:
         """The change that ends a document that does not describe a job.  Nobody is told: it does not say whom."""

@@ -31,7 +31,7 @@ class Rule:
         """The rule's answer about a job, on behalf of a route.  One that raises says no; the event `rule.failed` tells why."""
         try:
             return Asked(route=route, rule=self.label, answer=bool(self.function(job)))
-        except Exception as error:  # noqa: BLE001 - an administrator's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an administrator's code may raise anything, also `sys.exit()`
             text = "".join(traceback.format_exception_only(error)).strip()
             events.emit(
                 "rule.failed",

@@ -1,7 +1,10 @@
 """What a job script leaves in the job's directory, and how it is read: the start marker, a line; and the exit record, a line too,
-after what the shell's `times` prints (processor time of the shell itself, then of the command and its children).
+after what the shell's `times` prints (processor time of the shell itself, then of the command and its children).  A second copy
+of the script, which runs nothing, adds a line to a third file.
 
     execd-start-1 attempt=1 pid=4711 start=1234567 host=node7 end
+
+    execd-copy-1 attempt=1 pid=4712 host=node8 end
 
     0m0.000000s 0m0.010000s 0m2.400000s 0m0.030000s execd-exit-1 code=0 attempt=1 host=node7 began=9876.54 ended=9879.01 end
 
@@ -23,10 +26,12 @@ from pathlib import Path
 
 RECORD = ".execd/exit"
 START_MARKER = ".execd/started"
+COPIES = ".execd/copies"
 JOB_SCRIPT = ".execd/job_script"
 END_MARK = "end"
 EXIT_HEAD = "execd-exit-1"
 START_HEAD = "execd-start-1"
+COPY_HEAD = "execd-copy-1"
 
 _LONGEST = 4096
 _WHOLE = re.compile(r"\d{1,15}", re.ASCII)
@@ -98,6 +103,18 @@ def read_start_marker(directory: Path) -> StartMarker | None:
     return StartMarker(attempt, pid, found.whole("start"), found.fields.get("host", ""), found.written)
 
 
+def read_copies(directory: Path, attempt: int) -> list[str]:
+    """The hosts (empty where a node could not tell) of the further copies of the job script that ended at once."""
+    head = _head(directory / COPIES)
+    lines = [] if head is None else head[0].split("\n")
+    whole = [_fields(line.split()) for line in lines if line.startswith(f"{COPY_HEAD} ") and line.endswith(f" {END_MARK}")]
+    return [fields.get("host", "") for fields in whole if fields.get("attempt") == str(attempt)]
+
+
+def _fields(words: list[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     """The last line of a file: its fields, the lines before it, and when it was written."""
@@ -116,26 +133,33 @@ class _Line:
 
 
 def _read(path: Path, head: str) -> _Line | None:
-    """The last line of a plain file; None unless it begins with the head and has its end mark.
+    """The last line of a file; None unless it begins with the head and has its end mark."""
+    found = _head(path)
+    if found is None:
+        return None
+    text, written = found
+    if not text.endswith(f" {END_MARK}\n"):
+        return None
+    *before, last = text[:-1].split("\n")
+    first, *words = last.split()
+    return _Line(_fields(words), before, written) if first == head else None
 
-    The job can write here too: whatever it puts in place of the file must not make the reader wait or follow.
+
+def _head(path: Path) -> tuple[str, float] | None:
+    """How a file begins, and when it was written; None when it cannot be read.
+
+    The job can write here too: whatever it puts in place of the file must not make the reader wait, follow, or read for ever.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        text = os.read(descriptor, _LONGEST).decode("utf-8", "replace")
-        written = os.fstat(descriptor).st_mtime
+        return os.read(descriptor, _LONGEST).decode("utf-8", "replace"), os.fstat(descriptor).st_mtime
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    if not text.endswith(f" {END_MARK}\n"):
-        return None
-    *before, last = text[:-1].split("\n")
-    first, *words = last.split()
-    return _Line(dict(word.split("=", 1) for word in words if "=" in word), before, written) if first == head else None
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

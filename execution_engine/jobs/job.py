@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from execution_engine.errors import InvalidJob
+from execution_engine.jobs.problems import problems_of
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration, parse_size
 
@@ -26,7 +27,7 @@ NOT_YET = ("service", "parameters", "key", "after", "after_policy", "array", "re
 """Fields of the document that this version does not serve.  A job with one is refused: to ignore it would run it wrongly."""
 
 ENGINE_FIELDS = frozenset(
-    {"schema", "dir", "lease", "due_at", "attempt", "execution", "times", "exit", "usage", "results", "error"}
+    {"schema", "dir", "lease", "due_at", "attempt", "attempts", "execution", "times", "exit", "usage", "results", "error"}
     | {"requested", "refused", "history", "notified"}
 )
 """Fields that the engine writes, beside `status`.  All others are the app's, also those that this version does not know."""
@@ -38,6 +39,8 @@ def _whole_number(value: Any) -> Any:
     """Drivers of some languages store every number as a double: 2.0 is 2, but True, "2" and 2.5 are not numbers of things."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise ValueError("expected a whole number")
+    if not abs(value) < 1 << 63:
+        raise ValueError("expected a whole number of at most 64 bits")
     return int(value)
 
 
@@ -211,6 +214,21 @@ class Delivery(_Value):
     error: str | None = None
 
 
+class Attempt(_Value):
+    """How an attempt ended after which the job was tried again."""
+
+    attempt: int = Field(description="its number; its files are in `.execd/attempt-<number>` of the job's directory")
+    status: str
+    exit: Exit | None = None
+    usage: Usage | None = None
+    error: JobError | None = None
+    results: tuple[Result, ...] = ()
+    times: Times = Field(default_factory=Times)
+    execution: Execution = Field(default_factory=Execution)
+    requested: Requested | None = None
+    notified: dict[str, Delivery] = Field(default_factory=dict)
+
+
 Inputs = dict[SafeText, str | bytes | Source]
 Command = Annotated[tuple[SafeText, ...] | SafeText, AfterValidator(_not_an_empty_list)]
 
@@ -239,13 +257,14 @@ class Job(_Value):
         True, description="who is told at the end: false nobody, true the configuration's targets, or a list of targets"
     )
     tags: tuple[SafeText, ...] = Field((), description="for search and routing")
-    request: Any = Field(None, description="what is asked of the engine: kill, hold, release, suspend or resume")
+    request: Any = Field(None, description="what is asked of the engine: kill, hold, release, suspend, resume or retry")
 
     schema_version: int | None = Field(None, alias="schema", description="version of this document; set by the engine")
     dir: str | None = Field(None, description="the job's directory (absolute)")
     lease: Lease = Field(default_factory=Lease, description="who works on the job")
     due_at: Date | None = Field(None, description="when the engine looks at it next; null: now, or never if it ended")
     attempt: int = Field(1, description="number of this attempt")
+    attempts: tuple[Attempt, ...] = Field((), description="how the attempts before this one ended; the latest 50")
     execution: Execution = Field(default_factory=Execution, description="where it runs, and why there")
     times: Times = Field(default_factory=Times, description="when what happened, in UTC")
     exit: Exit | None = Field(None, description="how the command ended")
@@ -266,7 +285,7 @@ class Job(_Value):
         try:
             job = cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidJob(problems + _problems(error)) from None
+            raise InvalidJob(problems + problems_of(error)) from None
         if problems:
             raise InvalidJob(problems)
         return job
@@ -308,39 +327,3 @@ def safe_name(text: str) -> str:
         return text
     harmless = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")[:24]
     return f"{harmless or 'project'}.{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """A line for each bad field: where, what is wrong, what was found."""
-    lines: dict[str, str] = {}
-    for entry in error.errors(include_url=False, include_context=False):
-        location = _location(entry["loc"])
-        message = _EXPECTED.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
-        if not location or location == "_id":
-            lines.setdefault(message, message)
-        elif entry["type"] == "missing":
-            lines.setdefault(location, f"{location}: missing")
-        else:
-            found = repr(entry["input"])
-            found = found if len(found) <= 80 else found[:77] + "..."
-            text = f"{location}: {message}, found {found}"
-            lines[location] = f"{lines[location]}, or {message}" if location in lines else text
-    return list(lines.values())
-
-
-_EXPECTED = {
-    "tuple_type": "expected a list",
-    "dict_type": "expected a document",
-    "string_type": "expected a string",
-    "bytes_type": "expected bytes",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-    "model_type": "expected a document",
-    "extra_forbidden": "no such field",
-}
-_UNION_BRANCH = re.compile(r"(function-|tuple\[|Source$|str$|bytes$|bool$|dict\[|constrained)")
-
-
-def _location(path: tuple[int | str, ...]) -> str:
-    """`resources.memory`, `inputs.a.txt`; without the names that pydantic gives to the branches of a union."""
-    return ".".join(str(part) for part in path if not (isinstance(part, str) and _UNION_BRANCH.match(part)))

@@ -56,7 +56,7 @@ class Status(StrEnum):
 
 
 FINAL = frozenset({Status.FINISHED, Status.ERROR, Status.KILLED})
-"""A sink: nothing changes the status of a job that has one of these."""
+"""A sink: nothing changes the status of a job that has one of these.  Only a new attempt begins after it, see RETRIES."""
 
 ON_SYSTEM = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING, Status.HOLD, Status.SUSPENDED, Status.UNKNOWN})
 """An execution system has the job (a job in `hold` only if it has a native id)."""
@@ -66,7 +66,7 @@ _S = Status
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     _S.INIT: frozenset({_S.TO_BE_BUILT}),
     _S.TO_BE_BUILT: frozenset({_S.BUILDING, _S.HOLD, _S.ERROR, _S.KILLED}),
-    _S.BUILDING: frozenset({_S.TO_BE_SUBMITTED, _S.TO_BE_BUILT, _S.ERROR, _S.KILLED}),
+    _S.BUILDING: frozenset({_S.TO_BE_SUBMITTED, _S.TO_BE_BUILT, _S.HOLD, _S.ERROR, _S.KILLED}),
     _S.TO_BE_SUBMITTED: frozenset({_S.SUBMITTING, _S.TO_BE_BUILT, _S.HOLD, _S.ERROR, _S.KILLED}),
     _S.SUBMITTING: (ON_SYSTEM | FINAL | {_S.TO_BE_SUBMITTED}) - {_S.SUSPENDED},
     **{status: (ON_SYSTEM | FINAL) - {status} for status in ON_SYSTEM - {_S.HOLD}},
@@ -74,10 +74,16 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     **{status: frozenset() for status in FINAL},
 }
 
+RETRY = "retry"
 
-def may_follow(old: Status, new: Status) -> bool:
-    """Whether a job may go from `old` to `new`."""
-    return new in TRANSITIONS[old]
+RETRIES: dict[Status, frozenset[Status]] = {status: frozenset({_S.TO_BE_BUILT}) for status in (_S.ERROR, _S.KILLED)}
+"""How a job that has ended begins anew: a request actor does it, on the request `retry`, and counts a new attempt with the same
+write.  A job that finished is never run again."""
+
+
+def may_follow(old: Status, new: Status, *, new_attempt: bool = False) -> bool:
+    """Whether a job may go from `old` to `new`.  `new_attempt`: the same write begins a new attempt."""
+    return new in RETRIES.get(old, ()) if new_attempt else new in TRANSITIONS[old]
 
 
 _WAITING = frozenset({_S.TO_BE_BUILT, _S.TO_BE_SUBMITTED, _S.BUILDING, _S.SUBMITTING})
@@ -88,5 +94,6 @@ REQUESTS: dict[str, frozenset[Status]] = {
     "release": frozenset({_S.HOLD}),
     "suspend": frozenset({_S.RUNNING}),
     "resume": frozenset({_S.SUSPENDED}),
+    RETRY: frozenset(RETRIES),
 }
 """What can be asked of a job, and in which statuses it makes sense."""

@@ -10,9 +10,6 @@ from execution_engine.events import Record
 
 OUTAGE_EVENTS = frozenset({"outage.begun", "outage", "outage.ended"})
 
-_SEEN_BY_ONE = ("seconds", "count")
-"""What a single process knows of an outage; the account of what all of them reported takes its place."""
-
 _REMIND_EVERY = 60.0
 _FORGET_AFTER = 300.0
 _BURST = 60.0
@@ -59,8 +56,8 @@ class Outages:
 
 
 def _told(record: Record, outage: _Outage, now: float) -> Record:
-    facts = {name: value for name, value in record.items() if name not in _SEEN_BY_ONE}
-    return {**facts, "after": round(now - outage.since, 1), "attempts": outage.attempts}
+    """The account of what all processes reported takes the place of what one of them knows."""
+    return {**record, "after": round(now - outage.since, 1), "attempts": outage.attempts}
 
 
 @dataclass(slots=True)

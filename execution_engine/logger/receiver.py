@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from execution_engine.errors import DaemonError
-from execution_engine.events import Record
-from execution_engine.logger.logger import Logger
+from execution_engine.events import Record, Sink
 
-_BUFFER = 1 << 17
+_LONGEST = 1 << 17
 _MOST_AT_ONCE = 1000
 _CREDENTIALS = struct.Struct("3i")
 _SHOWN = 200
@@ -28,10 +27,11 @@ class LogReceiver:
     that finds the queue full waits, shortly, so the socket wants to be read promptly.
     """
 
-    def __init__(self, socket_path: Path, log: Logger) -> None:
+    def __init__(self, socket_path: Path, log: Sink) -> None:
         self._path = socket_path
         self._log = log
         self._socket: socket.socket | None = None
+        self._buffer = bytearray(_LONGEST)
 
     def open(self) -> None:
         """Binds the socket, mode 0600 whatever the umask; a socket that a dead engine left there is replaced.
@@ -71,10 +71,11 @@ class LogReceiver:
         """
         for count in range(_MOST_AT_ONCE):
             try:
-                data, ancillary, flags, _ = self._opened().recvmsg(_BUFFER, socket.CMSG_SPACE(_CREDENTIALS.size))
+                size, ancillary, flags, _ = self._opened().recvmsg_into([self._buffer], socket.CMSG_SPACE(_CREDENTIALS.size))
             except BlockingIOError:
                 return count
-            self._log.handle(_record(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)))
+            data = bytes(self._buffer[:size])
+            self._log(_record(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)))
         return _MOST_AT_ONCE
 
     def _opened(self) -> socket.socket:

@@ -30,6 +30,8 @@ class Wording(NamedTuple):
     words: str
     same: tuple[str, ...] = ()
     """the facts by which two such events are the same, for collapsing; none: their whole wording"""
+    kept: bool = False
+    """the journal in the database keeps it, for `execd events`: what an engine did by itself"""
 
 
 _JOB = "job {job}[ ({label})]"
@@ -38,34 +40,53 @@ TRANSITION = "job.transition"
 
 WORDINGS: dict[str, Wording] = {
     "engine.started": Wording(Level.INFO, "execd starts[ with {config}][ in {run_dir}]"),
-    "engine.ready": Wording(Level.INFO, "engine[ {engine}] takes jobs"),
-    "engine.stopping": Wording(Level.INFO, "engine stops[: {why}]"),
+    "database.made": Wording(Level.INFO, "made a new database: {path}", kept=True),
+    "engine.ready": Wording(Level.INFO, "engine[ {engine}] takes jobs", kept=True),
+    "engine.waiting": Wording(
+        Level.WARNING,
+        "engine {other} may still work on another machine called {host}: this one waits[ for {seconds}] to find out",
+        kept=True,
+    ),
+    "engine.dead": Wording(
+        Level.WARNING, "engine {dead}[ on {host}] made no progress[ for {seconds}]: its jobs are taken over", kept=True
+    ),
+    "engine.stopping": Wording(Level.INFO, "engine stops[: {why}]", kept=True),
     "engine.stopped": Wording(Level.INFO, "engine stopped"),
     "engine.reloaded": Wording(Level.INFO, "engine uses the new configuration[ of {config}]"),
-    "reload.refused": Wording(Level.ERROR, "engine keeps the old configuration, the new one cannot be used: {problems}"),
+    "reload.refused": Wording(
+        Level.ERROR, "engine keeps the old configuration, the new one cannot be used: {problems}", kept=True
+    ),
     "state.unwritable": Wording(Level.WARNING, "the state for `execd status` cannot be written to {directory}: {error}"),
     "monitor.started": Wording(Level.INFO, "monitor started[ for engine {engine}][, which follows {previous}]"),
-    "monitor.failed": Wording(Level.ERROR, "monitor cannot work: {problems}"),
-    "monitor.died": Wording(Level.ERROR, "monitor died[: {how}][; it is started again in {restart_in}]"),
-    "monitor.hung": Wording(Level.ERROR, "monitor made no progress[ for {seconds}] and is killed"),
+    "monitor.failed": Wording(Level.ERROR, "monitor cannot work: {problems}", kept=True),
+    "monitor.died": Wording(Level.ERROR, "monitor died[: {how}][; it is started again in {restart_in}]", kept=True),
+    "monitor.hung": Wording(Level.ERROR, "monitor made no progress[ for {seconds}] and is killed", kept=True),
     "monitor.stopped": Wording(Level.INFO, "monitor stopped"),
     "keeper.started": Wording(Level.DEBUG, "keeper started[ for {system}]"),
-    "fork_server.died": Wording(Level.ERROR, "fork server {server_pid} died[ with code {code}]; another one takes its place"),
+    "fork_server.died": Wording(
+        Level.ERROR, "fork server {server_pid} died[ with code {code}]; another one takes its place", kept=True
+    ),
     "actor.started": Wording(Level.DEBUG, "actor {actor} started[ for {post}]"),
     "actor.ended": Wording(Level.DEBUG, "actor {actor} ended[ for {post}]"),
     "actor.failed": Wording(Level.ERROR, "actor {actor} failed by a fault of the engine: {error}"),
-    "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}]"),
-    "actor.hung": Wording(Level.ERROR, "actor {actor}[ for {post}] made no progress and was killed[: {how}]"),
+    "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}]", kept=True),
+    "actor.hung": Wording(Level.ERROR, "actor {actor}[ for {post}] made no progress and was killed[: {how}]", kept=True),
+    "actor.late": Wording(Level.WARNING, "actor {actor} gives its jobs back: {why}[ while it was {doing}]", kept=True),
     TRANSITION: Wording(Level.INFO, _JOB + " {old} → {new}[ on {system}][ as {native}][: {why}]"),
     "job.request": Wording(Level.INFO, _JOB + ": request to {what}[ refused: {refused}][: {why}]"),
     "job.lost": Wording(Level.WARNING, _JOB + " belongs to another actor now[: {why}]; this one stops working on it"),
-    "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]"),
+    "job.adopted": Wording(
+        Level.WARNING,
+        _JOB + ": its submission was cut short; it was found on {system}[ as {native}] and is not submitted again",
+        kept=True,
+    ),
+    "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]", kept=True),
     "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
     "notification.failed": Wording(Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"),
     "results.unreadable": Wording(Level.WARNING, _JOB + ": its results cannot be read[ in {directory}]: {error}"),
     "lane.unserved": Wording(Level.WARNING, "{count} jobs belong to {lane}, which no execution system here serves: they wait"),
-    "jobs.released": Wording(Level.INFO, "{count} jobs of {owner} given back[ after a crash: {why}]: {jobs}"),
-    "jobs.recovered": Wording(Level.INFO, "{count} jobs of {owner} taken over: {jobs}"),
+    "jobs.released": Wording(Level.INFO, "{count} jobs of {owner} given back[ after a crash: {why}]: {jobs}", kept=True),
+    "jobs.recovered": Wording(Level.INFO, "{count} jobs of {owner} taken over: {jobs}", kept=True),
     "rule.failed": Wording(
         Level.ERROR,
         "rule {rule}[ of route {route}] failed, which counts as no[; job {job}]: {error}",
@@ -77,13 +98,17 @@ WORDINGS: dict[str, Wording] = {
         same=("system", "method", "error"),
     ),
     "system.hung": Wording(Level.WARNING, "execution system {system} gave no answer[ within {seconds}]; the actor ends"),
-    "outage.begun": Wording(Level.WARNING, "{what} does not answer: {error}"),
+    "outage.begun": Wording(Level.WARNING, "{what} does not answer: {error}", kept=True),
     "outage": Wording(Level.WARNING, "{what} still does not answer[ after {after}][ ({attempts} failed attempts)]: {error}"),
-    "outage.ended": Wording(Level.WARNING, "{what} answers again[ after {after}][ ({attempts} failed attempts)]"),
+    "outage.dropped": Wording(Level.INFO, "{what} is not in the configuration any more", kept=True),
+    "outage.ended": Wording(Level.WARNING, "{what} answers again[ after {after}][ ({attempts} failed attempts)]", kept=True),
     "log.lost": Wording(Level.WARNING, "{lines} log lines[ of {of}] were lost[: {error}]"),
     "log.unreadable": Wording(Level.WARNING, "a datagram that is not a log record was ignored[: {start}]", same=("why",)),
     "log.terminal_gone": Wording(Level.INFO, "the terminal takes no more lines: {error}"),
 }
+
+KEPT = frozenset(name for name, wording in WORDINGS.items() if wording.kept)
+"""The events that the journal keeps."""
 
 _COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
 _SECONDS = frozenset({"after", "seconds", "restart_in", "repeated_for"})

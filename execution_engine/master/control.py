@@ -109,27 +109,27 @@ def _ready(message: Message, config: Config) -> int:
     raise DaemonError("the engine did not start: " + "; ".join(message["failed"]))
 
 
-def stop(config: Config, timeout: float) -> None:
+def stop(run_dir: Path, timeout: float) -> None:
     """Ends the engine and returns when it is down.  Raises NotRunning, or DaemonError when it is not down in time."""
-    pid = _running(config)
+    pid = _running(run_dir)
     os.kill(pid, signal.SIGTERM)
-    if not _until(lambda: holder(config.run_dir) != pid, timeout):
+    if not _until(lambda: holder(run_dir) != pid, timeout):
         raise DaemonError(
             f"the engine (pid {pid}) is still busy after {timeout:g} s; it ends when its actors have finished their batch"
         )
 
 
-def reload(config: Config) -> None:
+def reload(run_dir: Path) -> None:
     """Lets the engine read its configuration and plug-ins anew; returns when it has taken them.
 
     Raises NotRunning; ConfigError with all problems when it refused them and goes on with the old ones.
     """
-    pid = _running(config)
+    pid = _running(run_dir)
     asked = SystemClock().now()
     os.kill(pid, signal.SIGHUP)
 
     def answer() -> dict[str, Any] | None:
-        last = state.read(config.run_dir, state.STATE).get("reload")
+        last = state.read(run_dir, state.STATE).get("reload")
         return last if last and datetime.fromisoformat(last["at"]) >= asked else None
 
     if not _until(lambda: answer() is not None, _RELOAD_TIMEOUT):
@@ -138,17 +138,17 @@ def reload(config: Config) -> None:
         raise ConfigError(last["problems"])
 
 
-def status(config: Config) -> dict[str, Any]:
+def status(run_dir: Path) -> dict[str, Any]:
     """What the engine tells of itself.  Raises NotRunning."""
-    pid = _running(config)
+    pid = _running(run_dir)
     started = from_timestamp(psutil.Process(pid).create_time())
-    return {**state.read(config.run_dir, state.STATE), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
+    return {**state.read(run_dir, state.STATE), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
 
 
-def _running(config: Config) -> int:
-    pid = holder(config.run_dir)
+def _running(run_dir: Path) -> int:
+    pid = holder(run_dir)
     if pid is None:
-        raise NotRunning(f"no engine runs on {config.run_dir}; `execd start` starts one")
+        raise NotRunning(f"no engine runs on {run_dir}; `execd start` starts one")
     return pid
 
 

@@ -25,6 +25,7 @@ from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.logger import Logger, LogReceiver
 from execution_engine.master import systemd
 from execution_engine.master.pid_file import PidFile
+from execution_engine.master.relay import Relay
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FIRST_DELAY = 0.25
@@ -33,6 +34,7 @@ _HEALTHY_AFTER = 60.0
 _HUNG_AFTER = 60.0
 _STOP_TIMEOUT = 60.0
 _TICK = 5.0
+_LOG_TICK = 1.0
 
 Report = Callable[[Message], None]
 
@@ -47,7 +49,8 @@ class Master:
         self._report = report
         self._log = Logger(config.log, terminal=terminal, clock=clock)
         self._pid_file = PidFile(config.run_dir)
-        self._receiver = LogReceiver(config.run_dir / "log", self._log)
+        self._relay = Relay(self._log)
+        self._receiver = LogReceiver(config.run_dir / "log", self._relay.handle)
         self._monitor: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._caught: list[int] = []
@@ -57,6 +60,7 @@ class Master:
         self._start_at: float | None = None
         self._started_at = 0.0
         self._last_beat = 0.0
+        self._log_ticked = 0.0
         self.restarts = 0
 
     def run(self) -> bool:
@@ -76,7 +80,7 @@ class Master:
     def _boot(self) -> None:
         self._pid_file.acquire()
         self._log.open()
-        events.send_to(self._log.handle, process="master")
+        events.send_to(self._relay.handle, process="master")
         self._receiver.open()
         setproctitle("execd: master")
         self._selector = selectors.DefaultSelector()
@@ -106,7 +110,9 @@ class Master:
         self._reap()
         self._restart()
         self._watch()
-        self._log.tick()
+        self._tick_log()
+        if self._channel is not None and self._ready:
+            self._relay.hand_over(self._channel)
 
     def _timeout(self) -> float:
         if self._start_at is not None:
@@ -131,6 +137,7 @@ class Master:
         systemd.notify(STOPPING="1")
         events.emit("engine.stopping", why=why, at_once=again)
         if self._channel is not None:
+            self._relay.hand_over(self._channel)
             self._channel.send({"stop": True})
         if again and self._monitor is not None:
             self._kill_monitor()
@@ -149,6 +156,7 @@ class Master:
 
     def _start_monitor(self) -> None:
         self._channel, theirs = Channel.pair()
+        self._relay.renew()
         arguments = (self._config.file, theirs.fileno(), os.getpid(), self.restarts)
         command = [sys.executable, "-m", "execution_engine.engine", *map(str, arguments)]
         try:
@@ -182,11 +190,14 @@ class Master:
 
     def _take(self, message: Message) -> None:
         if "ready" in message:
+            self._relay.engine = message["ready"]
             events.emit("engine.ready", engine=message["ready"], restarts=self.restarts)
             if not self._ready:
                 self._ready = True
                 self._report({"ready": os.getpid()})
                 systemd.notify(READY="1", STATUS=f"engine {message['ready']}", MAINPID=str(os.getpid()))
+        elif "stored" in message:
+            self._relay.stored(message["stored"])
         elif "failed" in message:
             self._failed(message)
         elif "reloaded" in message:
@@ -273,6 +284,12 @@ class Master:
         if hung:
             events.emit("monitor.hung", seconds=now - self._last_beat)
             self._kill_monitor()
+
+    def _tick_log(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._log_ticked >= _LOG_TICK:
+            self._log_ticked = now
+            self._log.tick()
 
     def _close(self) -> None:
         self._receiver.receive()

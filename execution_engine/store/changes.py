@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from execution_engine import events
 from execution_engine.errors import InvalidJob, NoSuchJob
 from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
-from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status, may_follow
-from execution_engine.store.job_store import CLAIMS, BrokenJob, Change, Document
+from execution_engine.jobs.recovery import BEGUN, RECOVERY, Due
+from execution_engine.jobs.status import ON_SYSTEM, RETRIES, RETRY, Status, may_follow
+from execution_engine.store.job_store import BrokenJob, Change, Document
 
 FIRST, LATEST = 10, 40
 """Entries of the history that are kept: so many of the first, so many of the latest."""
@@ -63,6 +64,12 @@ def known_status(value: Any) -> Status | None:
         return None
 
 
+def coming_status(status: Any, request: Any) -> Status | None:
+    """The status that a job has, or is about to have because it is to be retried; None if it is no status."""
+    known = known_status(status)
+    return Status.TO_BE_BUILT if known in RETRIES and request == RETRY else known
+
+
 def _lease(document: Document) -> Lease:
     try:
         return Lease.model_validate(document.get("lease") or {})
@@ -86,9 +93,6 @@ def not_before(documents: Iterable[Document], since: datetime | None) -> list[Do
 
 
 # --- which jobs a claim takes
-
-BEGUN = frozenset(job_status for statuses in CLAIMS.values() for job_status, claimed in statuses.items() if job_status is claimed)
-"""The statuses of jobs whose actor died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +158,15 @@ def _number(value: Any, default: float) -> float:
 # --- what is written
 
 
-def entry(status: Status, at: datetime, by: str, why: str = "") -> Document:
-    """One entry of the history."""
+def entry(status: Status, at: datetime, by: str, why: str = "", after: Sequence[Any] = ()) -> Document:
+    """One entry of the history, dated no earlier than the last of those that it comes `after`.
+
+    `at` is when the writer looked at the clock: it may have waited for the database since, while another wrote.
+    """
+    last = after[-1] if after else None
+    before = last.get("at") if isinstance(last, dict) else None
+    if isinstance(before, datetime) and before.tzinfo is not None:
+        at = max(at, before)
     return {"status": str(status), "at": at, "by": by, "why": why}
 
 
@@ -167,12 +178,24 @@ def bounded(history: Sequence[Any]) -> list[Any]:
 
 
 def check(changes: Iterable[Change]) -> None:
-    """Raises ValueError for a transition that the table forbids, or a field that is not for the caller to set."""
+    """Raises ValueError for a transition that the table forbids, a field that is not for the caller to set, or a job that is left
+    begun without a lease or a time at which it is due: nobody would ever find it again."""
     for change in changes:
-        if change.status != change.job.status and not may_follow(change.job.status, change.status):
+        if change.status != change.job.status and not _is_legal(change):
             raise ValueError(f"job {change.job.id}: {change.status} may not follow {change.job.status}")
+        if change.status in BEGUN and change.due_at is None and not change.keep_lease:
+            raise ValueError(f"job {change.job.id}: {change.status} without a lease needs a time at which it is due")
         if reserved := {name.partition(".")[0] for name in change.fields} & _STORES_OWN:
             raise ValueError(f"job {change.job.id}: {', '.join(sorted(reserved))} cannot be set by `fields`")
+
+
+def _is_legal(change: Change) -> bool:
+    """A final status is a sink: a change leads out of it only as the answer to `retry`, and counts the new attempt."""
+    job = change.job
+    new_attempt = (
+        isinstance(job, Job) and job.request == change.answered == RETRY and change.fields.get("attempt") == job.attempt + 1
+    )
+    return may_follow(job.status, change.status, new_attempt=new_attempt)
 
 
 def fields_of(change: Change) -> Document:
@@ -209,11 +232,13 @@ def tell_condemned(document: Document) -> None:
 
 def due_after_release(status: Status, notified: Any, retry_at: datetime) -> datetime | None:
     """When a job is due whose lease was ended for its actor."""
-    if status in ON_SYSTEM or status is Status.INIT:
-        return None
-    if status in FINAL and notified is not None:
-        return None
-    return retry_at
+    match RECOVERY[status].due:
+        case Due.AT_ONCE:
+            return retry_at
+        case Due.UNTIL_TOLD:
+            return retry_at if notified is None else None
+        case Due.WITH_ITS_SYSTEM | Due.NEVER:
+            return None
 
 
 # --- ids for people

@@ -49,7 +49,7 @@ def write_any(value: Any) -> str:
     if '"$' in text:
         try:
             same = json_util.dumps(read(text), json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":")) == text
-        except (ValueError, TypeError, KeyError, AttributeError, bson.errors.BSONError):
+        except UNREADABLE:
             same = False
         if not same:
             raise StoreError("a job document cannot be stored: a field whose name begins with $ is not valid extended JSON")
@@ -78,7 +78,9 @@ def _restore(found: dict[str, Any]) -> Any:
 
 
 read = json.JSONDecoder(object_hook=_restore).decode
-"""The value of a text."""
+"""The value of a text.  Raises one of UNREADABLE for what is no such text."""
+
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, bson.errors.BSONError)
 
 
 def id_text(job_id: Any) -> str:

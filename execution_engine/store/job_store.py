@@ -16,10 +16,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from execution_engine.jobs.job import Job, Lease
+from execution_engine.jobs.recovery import BEGINS, BEGUN
 from execution_engine.jobs.status import Status
+from execution_engine.store.engine_registry import EngineRegistry
+from execution_engine.store.journal import Journal
+
+if TYPE_CHECKING:
+    from execution_engine.store.inspection import Inspection
 
 Document = dict[str, Any]
 
@@ -34,13 +40,13 @@ class Work(StrEnum):
 
 
 CLAIMS: dict[Work, dict[Status, Status]] = {
-    Work.BUILDING: {Status.TO_BE_BUILT: Status.BUILDING, Status.BUILDING: Status.BUILDING},
-    Work.SUBMIT: {Status.TO_BE_SUBMITTED: Status.SUBMITTING, Status.SUBMITTING: Status.SUBMITTING},
+    work: {waiting: BEGINS[waiting], BEGINS[waiting]: BEGINS[waiting]}
+    for work, waiting in ((Work.BUILDING, Status.TO_BE_BUILT), (Work.SUBMIT, Status.TO_BE_SUBMITTED))
 }
 """For building and submit: which statuses a claim takes, and which status it gives.  The second of each is the case of an actor
-that died: the job keeps its status, and is due because the lease ran out."""
+that died: the job keeps its status, and is due because the lease ran out or was ended."""
 
-REQUESTABLE = frozenset(Status) - {Status.INIT, Status.BUILDING, Status.SUBMITTING}
+REQUESTABLE = frozenset(Status) - BEGUN - {Status.INIT}
 """A draft is its app's.  A job that is being built or submitted is in an actor's hands, or will be again: it sees the
 request then."""
 
@@ -53,8 +59,9 @@ class Query:
       in the future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in
       the future.
     - SUBMIT (a lane): the same with `to be submitted` and `submitting`.
-    - REQUEST (a lane, or None for jobs without one): `request` is a string, the status is one of REQUESTABLE, and nobody holds
-      the job: `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
+    - REQUEST (a lane, or None for jobs without one and for those that have ended, which need no system): `request` is a string,
+      the status is one of REQUESTABLE, and nobody holds the job: `lease.until` is null or not in the future.  Whether a status
+      makes sense is the actor's business.
     - NOTIFICATION (lane None): a final status, with `due_at` not in the future.
     """
 
@@ -87,11 +94,12 @@ class Change:
 
     The condition: the document still has `job.status` and `job.lease.token`.  When `status` differs from `job.status` it is a
     transition: it must be in the table of `jobs/status.py`, and the same write appends to `history` (status, time, by, why).
-    `fields` are dotted names of engine fields and their new values (documents, lists, dates, strings, numbers; a None value
-    stores null).  The lease ends with the change (`lease.owner` and `until` null, `crashes` 0; the token stays) unless
-    `keep_lease`, which leaves the lease and `due_at` alone.  `due_at` becomes the one given.  `answered` removes `request` if
-    it still is that very request.  With `crash` (what went wrong) the lease ends, but `lease.crashes` grows by one and
-    `lease.crash` is set.
+    Out of a final status leads only the change that answers `retry` and sets `attempt` one higher.  A job that is left begun
+    (`building`, `submitting`) without its lease must have a `due_at`.  `fields` are dotted names of engine fields and their new
+    values (documents, lists, dates, strings, numbers; a None value stores null).  The lease ends with the change (`lease.owner`
+    and `until` null, `crashes` 0; the token stays) unless `keep_lease`, which leaves the lease and `due_at` alone.  `due_at`
+    becomes the one given.  `answered` removes `request` if it still is that very request.  With `crash` (what went wrong) the
+    lease ends, but `lease.crashes` grows by one and `lease.crash` is set.
     """
 
     job: Job | BrokenJob
@@ -120,16 +128,25 @@ class Filter:
 class JobStore(ABC):
     """A database of jobs.  The constructor touches nothing; `boot` connects, after any fork; one store per process and thread."""
 
-    identity: str = ""
-    """Which database this is, for those that another could take the place of (a file); known once it was opened."""
+    engines: EngineRegistry
+    """which engines use this database; over the same connection"""
+
+    journal: Journal
+    """what they did by themselves; over the same connection"""
+
+    @property
+    def identity(self) -> str:
+        """Which database this is, for those that another could take the place of (a file); known once it was opened."""
+        return ""
 
     @abstractmethod
     def boot(self, *, create: bool = False, identity: str = "") -> None:
-        """Connects and makes the indexes that are missing.  Harmless when repeated.
+        """Connects.  Harmless when repeated.
 
-        Only with `create` is an embedded database made where there is none.  Without, that is no error yet: each operation
-        raises StoreError until somebody has made it.  With the `identity` of another process' store, only that very database
-        is used; while it is gone, or another is in its place, each operation raises StoreUnavailable.
+        With `create`, the indexes that are missing are made, and an embedded database where there is none; one of an older
+        execd is brought up to date, and refused without.  Where there is none, that is no error yet: each operation raises
+        StoreError until somebody has made it.  With the `identity` of another process' store, only that very database is used;
+        while it is gone, or another is in its place, each operation raises StoreUnavailable.
         """
 
     @abstractmethod
@@ -154,7 +171,8 @@ class JobStore(ABC):
 
     @abstractmethod
     def request(self, ids: Collection[Any], what: str) -> list[Any]:
-        """Sets `request` on these jobs, unless their status is final; returns the ids of the jobs that have it now."""
+        """Sets `request` on these jobs, unless their status is final (for `retry`: if it is one that can be retried); returns
+        the ids of the jobs that have it now."""
 
     # --- the engine's side
 
@@ -171,10 +189,11 @@ class JobStore(ABC):
         With `cores`, only as many jobs, in order, as ask for that many cores together (`resources.cores`, 1 where it is
         missing): the first that does not fit ends the batch, so that a large job is not overtaken for ever by small ones.
 
-        By priority (higher first), then age (`times.created`, for jobs not built yet the id's order of insertion).  The
-        transition to `building` or `submitting` and its history entry are part of the claim.  A job whose `lease.crashes` is
-        not 0 is claimed alone, so that the next crash can be blamed on it.  A document that breaks the claim's own write
-        (engine fields of a wrong type) ends in `error`, kind `invalid job`, and does not keep the others from being claimed.
+        Those that an actor had begun when it died come first; then by priority (higher first), then age (`times.created`, for
+        jobs not built yet the id's order of insertion).  The transition to `building` or `submitting` and its history entry are
+        part of the claim.  A job whose `lease.crashes` is not 0 is claimed alone, so that the next crash can be blamed on it.
+        A document that breaks the claim's own write (engine fields of a wrong type) ends in `error`, kind `invalid job`, and
+        does not keep the others from being claimed.
         """
 
     @abstractmethod
@@ -208,6 +227,12 @@ class JobStore(ABC):
     def on_system(self, lane: str) -> list[Job]:
         """All jobs of this lane that the system has or may have: a status of ON_SYSTEM, or `submitting`."""
 
+    @abstractmethod
+    def taken_cores(self, lane: str, now: datetime) -> int:
+        """How many cores the jobs ask for that take up room on this lane: those that the system has, and those that are being
+        submitted just now.  Not those whose submission was cut short: they are claimed again, and then found or started.
+        """
+
     # --- asking
 
     @abstractmethod
@@ -224,7 +249,10 @@ class JobStore(ABC):
 
     @abstractmethod
     def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
-        """The status of each of these jobs that exists (for waiting on many)."""
+        """The status of each of these jobs that exists (for waiting on many).
+
+        A job that ended and is asked to `retry` counts as `to be built`, which it is about to become.
+        """
 
     @abstractmethod
     def count(self) -> dict[str, int]:
@@ -237,3 +265,8 @@ class JobStore(ABC):
     @abstractmethod
     def ping(self) -> str:
         """Asks the database for a sign of life; returns what it is (name and version), for `check` and `status`."""
+
+    @property
+    @abstractmethod
+    def inspection(self) -> Inspection:
+        """For `execd doctor`: a look at the whole database."""

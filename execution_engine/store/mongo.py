@@ -10,36 +10,31 @@ from itertools import islice
 from typing import Any
 
 from bson import ObjectId
-from pymongo import IndexModel, MongoClient, ReadPreference, WriteConcern
-from pymongo.collection import Collection
+from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.errors import BulkWriteError
 
 from execution_engine import config
 from execution_engine.clock import Clock
 from execution_engine.errors import StoreError
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, Status
-from execution_engine.store import changes, mongo_errors, mongo_queries
+from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
+from execution_engine.store import changes, mongo_errors, mongo_indexes, mongo_queries
 from execution_engine.store.extended_json import READING, id_text
+from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Document, Filter, JobStore, Query
 from execution_engine.store.masking import masked
 from execution_engine.store.mongo_claims import Claims
+from execution_engine.store.mongo_engines import MongoEngineRegistry
+from execution_engine.store.mongo_inspection import MongoInspection
+from execution_engine.store.mongo_journal import MongoJournal
 from execution_engine.store.mongo_updates import Updates
 from execution_engine.store.mongo_writes import AtomicWriter, TurnTakingWriter
 
 _JOBS = "jobs"
-_NOT_FINAL = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
-_DUPLICATE = 11000
-_ODD_IDS = ["number", "object", "binData", "bool", "date", "timestamp"]
+_NOT_ENDED = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
+_RETRIABLE = {"status": {"$in": sorted(str(status) for status in RETRIES)}}
+_ODD_IDS = ["object", "binData", "bool", "date", "timestamp"]
 _FEW = 6
-
-
-def _index(jobs: Collection[Document]) -> None:
-    """Makes the indexes that are missing, one at a time: FerretDB breaks off when several of a command are there already."""
-    there = jobs.index_information()
-    for index in (IndexModel(keys, **options) for keys, options in mongo_queries.INDEXES):
-        if index.document["name"] not in there:
-            jobs.create_indexes([index])
 
 
 class MongoJobStore(JobStore):
@@ -51,11 +46,18 @@ class MongoJobStore(JobStore):
         self._connect = connect
         self._url = masked(database.url)
         self._client: MongoClient[Any] | None = None
+        self._indexed = False
         self._in_doubt: set[str] = set()
 
     def boot(self, *, create: bool = False, identity: str = "") -> None:  # noqa: ARG002 - a server has its own
-        if self._client is not None:
-            return
+        if self._client is None:
+            self._open()
+        if create and not self._indexed:
+            with self._talking():
+                mongo_indexes.make_missing(self._wanted)
+            self._indexed = True
+
+    def _open(self) -> None:
         milliseconds = max(1, int(self._database.timeout * 1000))
         timeouts = dict.fromkeys(
             ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS"), milliseconds
@@ -75,14 +77,17 @@ class MongoJobStore(JobStore):
     def _use(self, client: MongoClient[Any]) -> None:
         build = client.server_info()
         concern = WriteConcern("majority", j=True, wtimeout=max(1, int(self._database.timeout * 1000)))
-        jobs: Collection[Document] = client[self._database.name].get_collection(
-            _JOBS, write_concern=concern, read_preference=ReadPreference.PRIMARY
+        jobs, engines, events = (
+            client[self._database.name].get_collection(name, write_concern=concern, read_preference=ReadPreference.PRIMARY)
+            for name in (_JOBS, "engines", "events")
         )
-        _index(jobs)
+        self._wanted = ((jobs, mongo_queries.INDEXES), (events, mongo_queries.EVENT_INDEXES))
         self._jobs = jobs
         self._writer = TurnTakingWriter(jobs, self._clock) if "ferretdbVersion" in build else AtomicWriter(jobs)
         self._updates = Updates(jobs, self._writer)
         self._claims = Claims(jobs, self._writer, self._updates)
+        self.engines = MongoEngineRegistry(engines, self._talking, self._writing)
+        self.journal = MongoJournal(events, self._talking)
         name = "FerretDB, as MongoDB" if "ferretdbVersion" in build else "MongoDB"
         self._server = f"{name} {build['version']}"
 
@@ -132,12 +137,12 @@ class MongoJobStore(JobStore):
             ours = [document["_id"] for index, document in enumerate(documents) if index not in failed]
             self._jobs.delete_many({"_id": {"$in": ours}, "schema": None})
             self._in_doubt = set()
-            duplicate = any(found.get("code") == _DUPLICATE for found in errors)
+            duplicate = any(found.get("code") == mongo_errors.DUPLICATE for found in errors)
             why = "a job with one of these ids is there already" if duplicate else errors[0].get("errmsg")
             raise StoreError(f"{why}; none of the jobs was stored") from error
 
     def request(self, ids: abc.Collection[Any], what: str) -> list[Any]:
-        among = {"_id": {"$in": [*ids]}, **_NOT_FINAL}
+        among = {"_id": {"$in": [*ids]}, **(_RETRIABLE if what == RETRY else _NOT_ENDED)}
         with self._writing():
             self._jobs.update_many(among, {"$set": {"request": what}})
             return [found["_id"] for found in self._jobs.find({**among, "request": what}, {"_id": 1})]
@@ -184,6 +189,11 @@ class MongoJobStore(JobStore):
             found = list(self._jobs.find(mongo_queries.on_system(lane), mongo_queries.NO_INPUTS))
         return [job for document in found if (job := changes.job_on_system(document)) is not None]
 
+    def taken_cores(self, lane: str, now: datetime) -> int:
+        with self._talking():
+            found = list(self._jobs.find(mongo_queries.taking_room(lane, now), {"resources.cores": 1}))
+        return sum(max(1, changes.cores_of(document)) for document in found)
+
     # --- asking
 
     def get(self, job_id: Any) -> Document | None:
@@ -193,6 +203,8 @@ class MongoJobStore(JobStore):
     def resolve(self, text: str) -> Any:
         with self._talking():
             odd = [found["_id"] for found in self._jobs.find({"_id": {"$type": _ODD_IDS}}, {"_id": 1})]
+            for low, high in mongo_queries.numbers_beginning(text):
+                odd += [found["_id"] for found in self._beginning(low, high)]
             texts = [found["_id"] for found in self._beginning(text, text + "\U0010ffff")]
             if len(text) <= 24 and all(character in "0123456789abcdef" for character in text):
                 texts += [found["_id"] for found in self._beginning(ObjectId(text.ljust(24, "0")), ObjectId(text.ljust(24, "f")))]
@@ -215,9 +227,9 @@ class MongoJobStore(JobStore):
 
     def statuses(self, ids: abc.Collection[Any]) -> dict[Any, Status]:
         with self._talking():
-            found = list(self._jobs.find({"_id": {"$in": [*ids]}}, {"status": 1}))
-        pairs = ((document["_id"], changes.known_status(document.get("status"))) for document in found)
-        return {job_id: status for job_id, status in pairs if status is not None}
+            found = list(self._jobs.find({"_id": {"$in": [*ids]}}, {"status": 1, "request": 1}))
+        coming = {one["_id"]: changes.coming_status(one.get("status"), one.get("request")) for one in found}
+        return {job_id: status for job_id, status in coming.items() if status is not None}
 
     def count(self) -> dict[str, int]:
         each: list[dict[str, Any]] = [{"$match": {"status": {"$gte": ""}}}, {"$group": {"_id": "$status", "count": {"$sum": 1}}}]
@@ -238,3 +250,7 @@ class MongoJobStore(JobStore):
         with self._talking():
             self._jobs.database.client.server_info()
         return f"{self._server}, {self._url}"
+
+    @property
+    def inspection(self) -> Inspection:
+        return MongoInspection(self._jobs, self._wanted, self._talking)

@@ -10,6 +10,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from execution_engine.jobs.job import SCHEMA_VERSION, Job
+from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes
 from execution_engine.store.extended_json import id_text
@@ -144,7 +145,7 @@ def _candidate(document: Document) -> changes.Candidate:
         created=(changes.created(document) or _FAR_FUTURE).timestamp(),
         crashes=changes.crashes_of(document),
         cores=changes.cores_of(document),
-        begun=document.get("status") in changes.BEGUN,
+        begun=document.get("status") in BEGUN,
     )
 
 
@@ -179,7 +180,9 @@ def _write(
 
     At the first claim of an app's document the engine's fields are set as a whole, whatever an app may have left there.
     """
-    entries = [changes.entry(becomes, now, owner)] if becomes is not was else []
+    history = value_at(document, "history")
+    before = history if isinstance(history, list) and not _is_fresh(document) else ()
+    entries = [changes.entry(becomes, now, owner, after=before)] if becomes is not was else []
     values: Document = {"status": str(becomes), "due_at": until}
     update: Document = {"$set": values}
     if _is_fresh(document):

@@ -10,11 +10,13 @@ from pymongo import errors
 
 from execution_engine.errors import StoreError, StoreUnavailable
 
+DUPLICATE = 11000
+"""the code of an insert whose id is there already"""
+
 _PASSING = (
     errors.ConnectionFailure,
     errors.WaitQueueTimeoutError,
     errors.ExecutionTimeout,
-    errors.WTimeoutError,
     errors.CursorNotFound,
 )
 _NOT_ALLOWED = {13: "is not allowed to do this", 18: "user and password were not accepted"}
@@ -29,6 +31,8 @@ def explained(url: str) -> Iterator[None]:
         raise StoreUnavailable(
             f"the database {url} does not answer ({_short(error)}); is it running, and reachable from here?"
         ) from error
+    except errors.WriteConcernError as error:
+        raise StoreUnavailable(f"the database {url} did not confirm a write ({_short(error)})") from error
     except errors.BulkWriteError as error:
         raise _of_bulk(url, error) from error
     except errors.OperationFailure as error:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.store.job_store import CLAIMS, REQUESTABLE, Filter, Query, Work
+
+_LARGEST = 2**63 - 1
 
 Selection = dict[str, Any]
 Order = list[tuple[str, int]]
@@ -21,13 +25,19 @@ INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
     ([("times.created", -1), ("_id", -1)], {}),
 )
 
-BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "resources", "lease"), 1)
+EVENT_INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
+    ([("at", -1), ("_id", -1)], {}),
+    ([("jobs", 1), ("at", -1), ("_id", -1)], {}),
+)
+
+BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "resources", "lease", "history"), 1)
 """What a claim must know of a candidate."""
 
 NO_INPUTS = {"inputs": 0}
 _WAITING = [str(status) for statuses in CLAIMS.values() for status in statuses]
 _FINAL = sorted(str(status) for status in FINAL)
 _REQUESTABLE = sorted(str(status) for status in REQUESTABLE)
+_REQUESTABLE_HERE = sorted(str(status) for status in REQUESTABLE - FINAL)
 _HELD_BY_SYSTEM = sorted(str(status) for status in ON_SYSTEM | {Status.SUBMITTING})
 
 
@@ -52,12 +62,15 @@ def sources(query: Query, now: datetime) -> Iterator[Source]:
             lane = {"execution.lane": query.lane} if query.work is Work.SUBMIT else {}
             age = "times.created" if query.work is Work.SUBMIT else "_id"
             timed = {"due_at": {**not_after(now), "$ne": None}}
-            yield Source({"status": {"$in": [waiting, taken]}, **lane, **timed}, [("priority", -1), (age, 1)])
+            begun_first = ("status", 1)  # `building` and `submitting` come before `to be …`
+            yield Source({"status": {"$in": [waiting, taken]}, **lane, **timed}, [begun_first, ("priority", -1), (age, 1)])
             yield from _by_priority({"status": waiting, **lane, "due_at": None}, age)
         case Work.REQUEST:
-            free = {"lease.until": not_after(now)}
-            asked = {"request": {"$type": "string"}, "execution.lane": query.lane, "status": {"$in": _REQUESTABLE}}
-            yield Source({**asked, **free}, [("priority", -1), ("times.created", 1)])
+            free = {"request": {"$type": "string"}, "lease.until": not_after(now)}
+            order = [("priority", -1), ("times.created", 1)]
+            yield Source({**free, "execution.lane": query.lane, "status": {"$in": _REQUESTABLE_HERE}}, order)
+            if query.lane is None:
+                yield Source({**free, "status": {"$in": _FINAL}}, order)
         case Work.NOTIFICATION:
             yield Source({"status": {"$in": _FINAL}, "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])
 
@@ -83,6 +96,11 @@ def anything_due(now: datetime) -> tuple[Selection, ...]:
 def on_system(lane: str) -> Selection:
     """The jobs of a lane that the system has or may have."""
     return {"status": {"$in": _HELD_BY_SYSTEM}, "execution.lane": lane}
+
+
+def taking_room(lane: str, now: datetime) -> Selection:
+    """The jobs of a lane that the system has, and those that are being submitted just now."""
+    return {**on_system(lane), "$or": [{"execution.job_no": {"$ne": None}}, {"lease.until": {"$gt": now}}]}
 
 
 def held_by(owner: str) -> Selection:
@@ -126,3 +144,23 @@ def value_at(document: Any, name: str) -> Any:
             return None
         document = document.get(part)
     return document
+
+
+def numbers_beginning(text: str) -> Iterator[tuple[float, float]]:
+    """Ranges that hold the numbers whose text begins so: from 12 to 13, from 120 to 130, and so on."""
+    found = re.fullmatch(r"(-?)(\d{1,19})(\.\d*)?", text, re.ASCII)
+    if found is None:
+        return
+    sign, whole, fraction = found.groups(default="")
+    low, unit = Decimal(whole + fraction), Decimal(1).scaleb(-max(0, len(fraction) - 1))
+    longer = 0 if fraction or not low else 19
+    for power in range(longer + 1):
+        first, last = low.scaleb(power), min((low + unit).scaleb(power), Decimal(_LARGEST))
+        if first > last:
+            return
+        ends = [_number(-each if sign else each) for each in (first, last)]
+        yield min(ends), max(ends)
+
+
+def _number(value: Decimal) -> float:
+    return int(value) if value == value.to_integral_value() else float(value)

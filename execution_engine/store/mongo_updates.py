@@ -90,8 +90,8 @@ def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
         if change.crash is not None:
             values["lease.crash"] = change.crash
     if change.status != change.job.status:
-        entry = changes.entry(change.status, now, by, change.why)
         history = _history(change.job)
+        entry = changes.entry(change.status, now, by, change.why, after=history)
         if len(history) < changes.FIRST + changes.LATEST:
             update["$push"] = {"history": entry}
         else:
@@ -116,10 +116,17 @@ def _took_place(change: Change, document: Document | None, by: str, answering: b
     if document.get("status") != change.status:
         return False
     if change.status == change.job.status:
-        return not answering or change.answered is None or document.get("request") is None
+        return not answering or change.answered is None or _was_answered(change, document)
     history = document.get("history")
     last = history[-1] if isinstance(history, list) and history else None
     return has_exactly(last or {}, {"status": change.status, "by": by, "why": change.why})
+
+
+def _was_answered(change: Change, document: Document) -> bool:
+    """A request that is gone may have been withdrawn by its app: then the lease has not ended with it, nor have the crashes."""
+    crashes = 0 if change.crash is None else change.job.lease.crashes + 1
+    ended = change.keep_lease or has_exactly(document, {"lease.owner": None, "lease.crashes": crashes})
+    return document.get("request") is None and ended
 
 
 def _release(document: Document, crash: str | None, retry_at: datetime) -> Write:

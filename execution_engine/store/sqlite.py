@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 from bson import ObjectId
 
 from execution_engine.clock import Clock
-from execution_engine.errors import StoreError, StoreUnavailable
+from execution_engine.errors import StoreError
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, Status
+from execution_engine.jobs.recovery import BEGUN
+from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
 from execution_engine.store import changes, extended_json
+from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import (
     CLAIMS,
     BrokenJob,
@@ -27,37 +28,40 @@ from execution_engine.store.job_store import (
     Query,
     Work,
 )
-from execution_engine.store.sqlite_database import explained, file_identity, open_database, transaction
-from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row
-from execution_engine.store.sqlite_schema import CLAIMABLE, LANES, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
+from execution_engine.store.sqlite_engines import SqliteEngineRegistry
+from execution_engine.store.sqlite_file import DatabaseFile
+from execution_engine.store.sqlite_inspection import SqliteInspection
+from execution_engine.store.sqlite_journal import SqliteJournal
+from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row, value_of
+from execution_engine.store.sqlite_schema import CLAIMABLE, LANES, NEXT_MOMENT, ON_SYSTEM_HERE, TAKEN_CORES, due_questions, listed
 
-_FINAL = ", ".join(f"'{status}'" for status in FINAL)
+_NOT_ENDED = f"(status IS NULL OR status NOT IN {listed(FINAL)})"
+_RETRIABLE = f"status IN {listed(RETRIES)}"
 
 
 class SqliteJobStore(JobStore):
     """Jobs in an SQLite file (WAL, mode 0600).  Every method that writes is one transaction."""
 
     def __init__(self, path: Path, clock: Clock, busy_timeout: float = 30.0) -> None:
-        self._path = path
         self._clock = clock
-        self._busy_timeout = busy_timeout
-        self._connection: sqlite3.Connection | None = None
+        self._file = DatabaseFile(path, busy_timeout)
+        self._reading, self._writing = self._file.reading, self._file.writing
         self._last_look: tuple[Any, ...] = ()
         self._last_due: set[Query] = set()
         self._next_moment: int | None = None
+        self.engines = SqliteEngineRegistry(self._reading, self._writing)
+        self.journal = SqliteJournal(self._reading, self._writing)
+
+    @property
+    def identity(self) -> str:
+        return self._file.identity
 
     def boot(self, *, create: bool = False, identity: str = "") -> None:
-        self.identity = identity or self.identity
-        with explained(self._path):
-            found = file_identity(self._path)
-            if create or (found and self.identity in ("", found)):
-                self._connected(create=create)
+        self._file.open(create=create, identity=identity)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self.identity, self._last_look = "", ()
+        self._file.close()
+        self._last_look = ()
 
     # --- the app's side
 
@@ -75,7 +79,7 @@ class SqliteJobStore(JobStore):
 
     def request(self, ids: Collection[Any], what: str) -> list[Any]:
         texts = {extended_json.id_text(job_id): job_id for job_id in ids}
-        among = f"id IN (SELECT value FROM json_each(?)) AND (status IS NULL OR status NOT IN ({_FINAL}))"
+        among = f"id IN (SELECT value FROM json_each(?)) AND {_RETRIABLE if what == RETRY else _NOT_ENDED}"
         with self._writing() as connection:
             found = connection.execute(
                 f"UPDATE jobs SET request = ? WHERE {among} RETURNING id", (what, extended_json.write(list(texts)))
@@ -183,6 +187,11 @@ class SqliteJobStore(JobStore):
             rows = self._rows(connection, f"jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}", {"lane": lane})
         return [job for row in rows if (job := changes.job_on_system(row.document())) is not None]
 
+    def taken_cores(self, lane: str, now: datetime) -> int:
+        with self._reading() as connection:
+            (cores,) = connection.execute(TAKEN_CORES, {"lane": lane, "now": milliseconds(now)}).fetchone()
+        return int(cores)
+
     # --- asking
 
     def get(self, job_id: Any) -> Document | None:
@@ -196,7 +205,7 @@ class SqliteJobStore(JobStore):
             beginning = connection.execute(
                 "SELECT id FROM jobs WHERE text_id >= ? AND text_id < ? || char(0x10ffff) ORDER BY text_id LIMIT 6", (text, text)
             ).fetchall()
-        ids = [[extended_json.read(found) for (found,) in rows] for rows in (exact, beginning)]
+        ids = [[value_of(found) for (found,) in rows] for rows in (exact, beginning)]
         return changes.only_one(text, *ids)
 
     def find(self, selection: Filter, limit: int = 0) -> list[Document]:
@@ -227,9 +236,11 @@ class SqliteJobStore(JobStore):
         texts = {extended_json.id_text(job_id): job_id for job_id in ids}
         with self._reading() as connection:
             found = connection.execute(
-                "SELECT id, status FROM jobs WHERE id IN (SELECT value FROM json_each(?))", (extended_json.write(list(texts)),)
+                "SELECT id, status, request FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
+                (extended_json.write(list(texts)),),
             ).fetchall()
-        return {texts[text]: status for text, value in found if (status := changes.known_status(value)) is not None}
+        coming = {texts[text]: changes.coming_status(status, request) for text, status, request in found}
+        return {job_id: status for job_id, status in coming.items() if status is not None}
 
     def count(self) -> dict[str, int]:
         with self._reading() as connection:
@@ -246,39 +257,11 @@ class SqliteJobStore(JobStore):
     def ping(self) -> str:
         with self._reading() as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return f"SQLite {sqlite3.sqlite_version}, {self._path}"
+        return f"SQLite {sqlite3.sqlite_version}, {self._file.path}"
 
-    # --- the connection
-
-    def _connected(self, *, create: bool = False) -> sqlite3.Connection:
-        """The connection.  Raises StoreUnavailable when the file is gone, or is another than the one that was opened."""
-        self._check_identity()
-        if self._connection is None:
-            connection = open_database(self._path, self._busy_timeout, create=create and not self.identity)
-            try:
-                self._check_identity()
-            except BaseException:
-                connection.close()
-                raise
-            self._connection, self.identity = connection, file_identity(self._path)
-        return self._connection
-
-    def _check_identity(self) -> None:
-        found = file_identity(self._path)
-        if not self.identity or found == self.identity:
-            return
-        what = "was replaced: it is another file than the one in use" if found else "is gone"
-        raise StoreUnavailable(f"the database {self._path} {what}; put that back, or go on without its jobs: `execd restart`")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with explained(self._path):
-            yield self._connected()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with explained(self._path), transaction(self._connected()) as connection:
-            yield connection
+    @property
+    def inspection(self) -> Inspection:
+        return SqliteInspection(self._reading, self._writing)
 
     # --- rows
 
@@ -320,7 +303,7 @@ class SqliteJobStore(JobStore):
                 created=row.seq if by_insertion else row.created,
                 crashes=row.crashes,
                 cores=1 if cores is None else changes.cores_of(row.app),
-                begun=row.status in changes.BEGUN,
+                begun=row.status in BEGUN,
             )
             for row in rows
         ]

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from execution_engine import events
 from execution_engine.errors import StoreError, StoreUnavailable
-from execution_engine.store.sqlite_schema import SCHEMA, VERSION
+from execution_engine.store.sqlite_schema import SCHEMAS, VERSION
 from execution_engine.users import as_user, name_of, nearest
 
 _PASSING = {
@@ -67,7 +68,7 @@ def open_database(path: Path, busy_timeout: float, *, create: bool) -> sqlite3.C
     """A connection to the file, which, with `create`, is made, for its owner only, when it is not there.
 
     It waits up to `busy_timeout` seconds for other writers.  Raises sqlite3.Error, OSError, and StoreError for a file that is not
-    there, or not for this version of execd.
+    there, or not for this version of execd; with `create`, an older one is brought up to date.
     """
     if create:
         _make(path)
@@ -94,7 +95,10 @@ def _make(path: Path) -> None:
 
 
 def _nothing_yet(path: Path) -> StoreError:
-    return StoreError(f"there is no database yet: {path}; `execd start` or the first `execd submit` makes it")
+    return StoreError(
+        f"there is no database yet: {path}; `execd start` or the first `execd submit` makes it; "
+        "if there was one, put that back: a new one has none of its jobs"
+    )
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
@@ -105,22 +109,33 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> Non
     connection.execute("PRAGMA synchronous = FULL")
     if _version(connection) != VERSION:
         with transaction(connection):
-            _migrate(connection, path)
+            made = _migrate(connection, path, create=create)
+        if made:
+            events.emit("database.made", path=str(path))
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, *, create: bool) -> bool:
+    """Whether there was nothing before.  Not by one that only asks: an older engine may work with it, whose next process could
+    not open it any more."""
     version = _version(connection)
     if version == VERSION:
-        return
+        return False
     if version > VERSION:
         raise StoreError(
             f"the database {path} was written by a newer execd (schema {version}, this one knows {VERSION}); update execd"
         )
-    if not _is_empty(connection):
+    if version == 0 and not _is_empty(connection):
         raise StoreError(f"the database {path} belongs to another program; let database.url name a file of execd's own")
-    for statement in SCHEMA.split(";\n"):
-        connection.execute(statement)
+    if not create:
+        raise StoreError(
+            f"the database {path} was written by an older execd (schema {version}, this one needs {VERSION}); "
+            "`execd restart` brings it up to date"
+        )
+    for schema in SCHEMAS[version:]:
+        for statement in schema.split(";\n"):
+            connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+    return version == 0
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

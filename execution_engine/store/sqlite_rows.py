@@ -39,8 +39,30 @@ def milliseconds(moment: datetime | None) -> int | None:
 
 
 def moment_of(stored: int | None) -> datetime | None:
-    """The date of milliseconds since the epoch."""
-    return None if stored is None else _EPOCH + timedelta(milliseconds=stored)
+    """The date of milliseconds since the epoch; None for what Python cannot hold."""
+    try:
+        return None if stored is None else _EPOCH + timedelta(milliseconds=stored)
+    except OverflowError:
+        return None
+
+
+def value_of(text: str) -> Any:
+    """The value of a column; the text itself where somebody has made it unreadable: one bad row must not stop the others."""
+    try:
+        return extended_json.read(text)
+    except extended_json.UNREADABLE:
+        return text
+
+
+def _number(value: Any) -> Any:
+    """The number of a column; None for anything else: SQLite keeps text also where a column is for numbers."""
+    return value if isinstance(value, int | float) else None
+
+
+def _fields(text: str, broken: str) -> Document:
+    """The fields of a column.  Unreadable text becomes the field `broken`, where it is none that a job can have."""
+    found = value_of(text)
+    return found if isinstance(found, dict) else {broken: [{"unreadable": str(text)}]}
 
 
 class Row:
@@ -60,22 +82,25 @@ class Row:
     not_before: int | None
 
     def __init__(self, values: tuple[Any, ...]) -> None:
-        self.seq, self.id, self.status, self.due_at, self.created, self.request = values[:6]
-        self.lease_owner, self.lease_token, self.lease_until, self.crashes, self.crash = values[6:11]
-        self.priority, self.not_before, engine, app = values[11:]
-        self.engine: Document = extended_json.read(engine)
-        self.app: Document = extended_json.read(app)
+        self.seq, self.id, self.status, due_at, created, self.request = values[:6]
+        self.lease_owner, lease_token, lease_until, crashes, self.crash = values[6:11]
+        priority, not_before, engine, app = values[11:]
+        self.due_at, self.lease_until, self.not_before = _number(due_at), _number(lease_until), _number(not_before)
+        self.created, self.lease_token = _number(created) or 0, _number(lease_token) or 0
+        self.crashes, self.priority = _number(crashes) or 0, _number(priority) or 0
+        self.engine: Document = _fields(engine, broken="execution")
+        self.app: Document = _fields(app, broken="command")
 
     # --- as a document
 
     def document(self, inputs: str | None = None) -> Document:
         """The whole document; `inputs`: the text of that field, where it is wanted."""
-        result: Document = {"_id": extended_json.read(self.id)}
+        result: Document = {"_id": value_of(self.id)}
         if self.status is not None:
             result["status"] = self.status
         result.update(self.app)
         if inputs is not None:
-            result["inputs"] = extended_json.read(inputs)
+            result["inputs"] = value_of(inputs)
         result.update(self.engine)
         times = self.engine.get("times", {})
         if isinstance(times, dict):
@@ -113,7 +138,7 @@ class Row:
         if not isinstance(history, list):
             raise Misfit(f"history is {history!r}, not a list")
         self.status = str(status)
-        self.engine["history"] = changes.bounded([*history, changes.entry(status, at, by, why)])
+        self.engine["history"] = changes.bounded([*history, changes.entry(status, at, by, why, after=history)])
 
     def change(self, change: Change, at: datetime, by: str) -> None:
         """Makes the change.  Raises Misfit, and is unusable then."""
@@ -124,8 +149,7 @@ class Row:
         if change.answered is not None and self.request == change.answered:
             self.request = None
         if not change.keep_lease:
-            if change.crash is None:
-                self.crashes = 0
+            self.crashes = change.job.lease.crashes if change.crash is not None else 0  # as it was seen: safe to repeat
             self.free(change.due_at, change.crash)
 
     def free(self, due_at: datetime | None, crash: str | None) -> None:

@@ -16,21 +16,28 @@ from collections.abc import Iterable
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.store.job_store import REQUESTABLE, Query, Work
 
-VERSION = 1
 
-
-def _listed(statuses: Iterable[Status]) -> str:
+def listed(statuses: Iterable[Status]) -> str:
+    """The statuses as an SQL list."""
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-_REQUESTABLE = _listed(REQUESTABLE)
-ON_SYSTEM_HERE = f"lane = :lane AND status IN {_listed(ON_SYSTEM | {Status.SUBMITTING})}"
+ON_SYSTEM_HERE = f"lane = :lane AND status IN {listed(ON_SYSTEM | {Status.SUBMITTING})}"
+
+TAKEN_CORES = f"""
+SELECT coalesce(sum(CASE WHEN json_valid(app) THEN max(1, CAST(coalesce(
+    json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER)) ELSE 1 END), 0)
+FROM jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}
+AND (CASE WHEN json_valid(engine) THEN json_extract(engine, '$.execution.job_no') ELSE 'unreadable' END IS NOT NULL
+    OR lease_until > :now)
+"""
+"""A number of cores that is none counts as one; a job that cannot be read is taken to be there."""
 
 LANES = f"""
-SELECT lane, status, count(*) FROM jobs WHERE status IN {_listed(set(Status) - FINAL)} AND lane IS NOT NULL GROUP BY lane, status
+SELECT lane, status, count(*) FROM jobs WHERE status IN {listed(set(Status) - FINAL)} AND lane IS NOT NULL GROUP BY lane, status
 """
 
-SCHEMA = f"""
+_JOBS = f"""
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -59,11 +66,31 @@ CREATE INDEX jobs_to_submit ON jobs (lane, priority DESC, created, seq) WHERE st
 CREATE INDEX jobs_timed ON jobs (due_at, status, lane) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_requested ON jobs (lane, lease_until) WHERE request IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_owner) WHERE lease_owner IS NOT NULL;
-CREATE INDEX jobs_on_system ON jobs (lane) WHERE status IN {_listed(ON_SYSTEM | {Status.SUBMITTING})};
+CREATE INDEX jobs_on_system ON jobs (lane) WHERE status IN {listed(ON_SYSTEM | {Status.SUBMITTING})};
 CREATE INDEX jobs_status ON jobs (status, created);
 CREATE INDEX jobs_created ON jobs (created);
 CREATE INDEX jobs_text_id ON jobs (text_id);
 """
+
+_ENGINES_AND_EVENTS = """
+CREATE TABLE engines (id TEXT PRIMARY KEY, beats INTEGER NOT NULL, record TEXT NOT NULL);
+CREATE TABLE events (
+    id TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    jobs TEXT NOT NULL,
+    facts TEXT NOT NULL
+);
+CREATE INDEX events_at ON events (at, id);
+CREATE TABLE events_of_jobs (job TEXT NOT NULL, at INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (job, at, id)) WITHOUT ROWID;
+CREATE INDEX events_of_jobs_at ON events_of_jobs (at);
+"""
+
+SCHEMAS = (_JOBS, _ENGINES_AND_EVENTS)
+"""What makes a database of version 1 of an empty one, of version 2 of that, and so on; each is left as it was once released."""
+
+VERSION = len(SCHEMAS)
 
 _BY_INSERTION = "ORDER BY priority DESC, seq"
 _BY_AGE = "ORDER BY priority DESC, created, seq"
@@ -71,25 +98,33 @@ _BY_AGE = "ORDER BY priority DESC, created, seq"
 CLAIMABLE: dict[Work, tuple[tuple[str, str], ...]] = {
     Work.BUILDING: (
         ("jobs INDEXED BY jobs_to_build WHERE status = 'to be built' AND due_at IS NULL", _BY_INSERTION),
-        ("jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN ('to be built', 'building')", _BY_INSERTION),
+        (
+            "jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN ('to be built', 'building')",
+            "ORDER BY status = 'to be built', priority DESC, seq",
+        ),
     ),
     Work.SUBMIT: (
         ("jobs INDEXED BY jobs_to_submit WHERE status = 'to be submitted' AND lane = :lane AND due_at IS NULL", _BY_AGE),
         (
             "jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN ('to be submitted', 'submitting') AND lane = :lane",
-            _BY_AGE,
+            "ORDER BY status = 'to be submitted', priority DESC, created, seq",
         ),
     ),
     Work.REQUEST: (
         (
             "jobs INDEXED BY jobs_requested WHERE request IS NOT NULL AND lane IS :lane"
-            f" AND (lease_until IS NULL OR lease_until <= :now) AND status IN {_REQUESTABLE}",
+            f" AND (lease_until IS NULL OR lease_until <= :now) AND status IN {listed(REQUESTABLE - FINAL)}",
+            _BY_AGE,
+        ),
+        (
+            "jobs INDEXED BY jobs_requested WHERE request IS NOT NULL AND :lane IS NULL"
+            f" AND (lease_until IS NULL OR lease_until <= :now) AND status IN {listed(FINAL)}",
             _BY_AGE,
         ),
     ),
-    Work.NOTIFICATION: ((f"jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN {_listed(FINAL)}", _BY_AGE),),
+    Work.NOTIFICATION: ((f"jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN {listed(FINAL)}", _BY_AGE),),
 }
-"""For each kind of work, where its jobs are found, and in which order."""
+"""For each kind of work, where its jobs are found, and in which order: those that an actor had begun when it died come first."""
 
 NEXT_MOMENT = """
 SELECT min(moment) FROM (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from bson import Int64
 
+from execution_engine.jobs.attempts import next_attempt
+from execution_engine.jobs.job import Exit
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import FIRST, LATEST
 from execution_engine.store.job_store import BrokenJob, Change, JobStore, Query, Work
@@ -193,6 +196,16 @@ def test_a_change_makes_the_transition_sets_fields_and_ends_the_lease(store: Job
     assert changed.times.created is not None
 
 
+def test_the_history_never_goes_back_in_time_even_when_a_writer_waited_longer_than_another(store: JobStore) -> None:
+    job_id = built(store)
+    before = later(-5)
+    (claimed,) = store.claim(SUBMIT, "boot/1", 1, before, later())
+    store.apply([Change(claimed.job, S.RUNNING)], "boot/1", before)
+    moments = [entry.at for entry in job(store, job_id).history]
+    assert len(moments) == 4
+    assert moments == sorted(moments)
+
+
 def test_a_change_without_a_transition_leaves_the_history_alone(store: JobStore) -> None:
     running = submitted(store)
     assert apply(store, running, S.RUNNING, fields={"usage": {"wall": 1.5}}, due_at=later())
@@ -233,6 +246,79 @@ def test_a_final_status_is_a_sink(store: JobStore) -> None:
     with pytest.raises(ValueError, match="may not follow"):
         apply(store, job(store, running.id), S.RUNNING)
     assert job(store, running.id).status is S.FINISHED
+
+
+def test_a_begun_job_is_not_left_without_a_lease_and_a_time_at_which_it_is_due(store: JobStore) -> None:
+    store.insert([a_job()])
+    begun = claim_job(store)
+    with pytest.raises(ValueError, match="building without a lease needs a time"):
+        apply(store, begun, S.BUILDING)
+    assert apply(store, begun, S.BUILDING, due_at=now())
+    assert claim_job(store).id == begun.id
+
+
+def test_jobs_that_an_actor_had_begun_are_claimed_before_others_that_are_due(store: JobStore) -> None:
+    (begun,) = store.insert([a_job(priority=-1)])
+    claim(store, until=later(-1))
+    store.insert([a_job(not_before=later(1))])
+    claim(store, limit=1, owner="boot/2")
+    store.release("boot/2", now())
+    taken = store.claim(BUILDING, "boot/3", 1, later(2), later(60))
+    assert [claimed.job.id for claimed in taken] == [begun]
+
+
+def test_only_the_answer_to_retry_leads_out_of_a_final_status_and_it_counts_the_attempt(store: JobStore) -> None:
+    (failed, killed) = (submitted(store) for _ in range(2))
+    assert apply(store, failed, S.ERROR, fields={"exit": {"code": 3}, "results": [{"path": "a", "size": 1}]}, due_at=now())
+    assert apply(store, killed, S.KILLED)
+    assert set(store.request([failed.id, killed.id], "retry")) == {failed.id, killed.id}
+    assert not claim(store, HERE)
+    assert {claimed.job.id for claimed in claim(store, REQUEST)} == {failed.id, killed.id}
+    for one in (job(store, failed.id), job(store, killed.id)):
+        fields = next_attempt(one)
+        for change in (
+            {"fields": fields},
+            {"answered": "retry"},
+            {"fields": {**fields, "attempt": 1}, "answered": "retry"},
+            {"fields": {**fields, "attempt": 3}, "answered": "retry"},
+        ):
+            with pytest.raises(ValueError, match="to be built may not follow"):
+                apply(store, one, S.TO_BE_BUILT, **change)
+        with pytest.raises(ValueError, match="building may not follow"):
+            apply(store, one, S.BUILDING, fields=fields, answered="retry")
+        assert apply(store, one, S.TO_BE_BUILT, fields=fields, answered="retry")
+    anew = job(store, failed.id)
+    assert (anew.attempt, anew.exit, anew.results, anew.execution.lane, anew.request) == (2, None, (), None, None)
+    assert (anew.attempts[0].status, anew.attempts[0].exit, len(anew.attempts[0].results)) == ("error", Exit(code=3), 1)
+    assert anew.times.model_dump(exclude_none=True) == {"created": failed.times.created}
+    assert {claimed.job.id for claimed in claim(store)} == {failed.id, killed.id}
+
+
+def test_a_late_writer_of_the_attempt_before_changes_nothing(store: JobStore) -> None:
+    late = submitted(store)
+    assert apply(store, late, S.ERROR)
+    store.request([late.id], "retry")
+    asked = claim_job(store, REQUEST)
+    assert apply(store, asked, S.TO_BE_BUILT, fields=next_attempt(asked), answered="retry")
+    assert apply(store, claim_job(store), S.TO_BE_SUBMITTED, fields={"execution": {"system": "here", "lane": "here"}})
+    assert apply(store, claim_job(store, SUBMIT), S.RUNNING, fields={"execution.job_no": "8"})
+    for writer in (late, asked):
+        assert not apply(store, writer, S.ERROR if writer is late else writer.status, fields={"exit": {"code": 3}})
+    assert (job(store, late.id).status, job(store, late.id).exit) == (S.RUNNING, None)
+
+
+def test_a_retry_is_not_asked_of_jobs_that_finished_or_have_not_ended(store: JobStore) -> None:
+    (waiting,) = store.insert([a_job()])
+    assert store.request([ended(store).id, waiting, submitted(store).id], "retry") == []
+
+
+def test_a_job_that_is_to_be_retried_counts_as_not_ended(store: JobStore) -> None:
+    failed = submitted(store)
+    assert apply(store, failed, S.ERROR)
+    assert store.statuses([failed.id]) == {failed.id: S.ERROR}
+    store.request([failed.id], "retry")
+    assert store.statuses([failed.id]) == {failed.id: S.TO_BE_BUILT}
+    assert job(store, failed.id).status is S.ERROR
 
 
 def test_a_forbidden_transition_is_refused_before_anything_is_written(store: JobStore) -> None:
@@ -348,6 +434,19 @@ def test_the_jobs_of_a_system_are_those_that_it_has_or_may_have(store: JobStore)
     found = store.on_system("here")
     assert {one.status for one in found} == {S.PENDING, S.SUBMITTED, S.HOLD, S.SUBMITTING}
     assert {one.status for one in found} <= ON_SYSTEM | {S.SUBMITTING}
+
+
+def test_the_jobs_that_a_system_has_or_gets_just_now_take_up_their_cores(store: JobStore) -> None:
+    submitted(store, resources={"cores": 2})
+    submitted(store, resources={"cores": Int64(3)})
+    submitted(store)
+    ended(store, resources={"cores": 16})
+    built(store, resources={"cores": 32})
+    assert store.taken_cores("here", now()) == 6
+    claim(store, SUBMIT, until=later())
+    assert store.taken_cores("here", now()) == 38
+    assert store.taken_cores("here", later()) == 6, "nobody submits it any more"
+    assert store.taken_cores("elsewhere", now()) == 0
 
 
 def test_two_stores_see_each_others_work_at_once(make_store: MakeStore) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from execution_engine.clock import SystemClock
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Change
+from execution_engine.store.journal import Entry
 from tests.support.commands import CommandLine, move_all
 
 EXECD = [sys.executable, str(Path(__file__).parents[2] / "bin" / "execd")]
@@ -121,6 +123,33 @@ def test_logs_follow_a_job_until_it_has_ended(execd: CommandLine, tmp_path: Path
             finish_all(execd)
         assert following.communicate(timeout=20) == (b"last", b"")
         assert following.returncode == 0
+
+
+def a_death(engine: str, ago: timedelta = timedelta()) -> Entry:
+    return Entry(SystemClock().now() - ago, "monitor.died", engine, (), {"how": "x", "restart_in": 1.0}, f"{time.time_ns()}")
+
+
+@pytest.mark.parametrize("which", [["--since", "10m"], ["--limit", "1"]], ids=" ".join)
+def test_events_that_are_followed_begin_where_those_that_are_asked_for_do(execd: CommandLine, which: list[str]):
+    with execd.client() as client:
+        journal = client.store.journal
+        journal.append([a_death("old", timedelta(minutes=10, seconds=n)) for n in (40, 20, 5)])
+        if "--limit" in which:
+            journal.append([a_death("found", timedelta(minutes=10))])
+        command = [*EXECD, "-c", str(execd.file), "events", "-f", *which]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+            assert following.stdout is not None
+            if "--limit" in which:
+                lines = [following.stdout.readline()]
+            else:
+                lines = []
+                time.sleep(2)  # nothing tells that it has looked
+            for name in ("first", "second"):
+                journal.append([a_death(name)])
+                lines.append(following.stdout.readline())
+            following.send_signal(signal.SIGINT)
+            assert following.communicate(timeout=20) == ("", "")
+    assert [line.split("  ")[1] for line in lines] == ["found"] * ("--limit" in which) + ["first", "second"]
 
 
 def test_ctrl_c_ends_a_simulation_with_a_summary_of_what_is_in_the_database(execd: CommandLine):

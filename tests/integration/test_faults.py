@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,18 +130,6 @@ def test_a_rule_that_raises_is_a_no_and_explain_shows_it(make_engine: MakeEngine
     (job,) = engine.run({"command": ["true"]})
     assert job["execution"]["route"] == "default"
     assert "ZeroDivisionError" in engine.execd("explain", str(job["_id"])).stdout
-
-
-@pytest.fixture
-def small_disk(short_dir: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    directory = short_dir / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system to fill")
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 def test_a_full_disk_holds_jobs_back_until_there_is_room(make_engine: MakeEngine, small_disk: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from execution_engine.jobs.exit_record import read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import read_copies, read_exit_record, read_start_marker
 from tests.support.building import SHELLS, BuiltJob, until
 
 Make = Callable[..., BuiltJob]
@@ -165,12 +165,43 @@ def test_of_eight_copies_of_a_script_one_runs_the_command(make: Make) -> None:
     assert job.text("count") == "ran\n"
 
 
-def test_a_second_copy_changes_nothing(make: Make) -> None:
+def _files(job: BuiltJob) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in job.directory.rglob("*") if path.is_file()}
+
+
+def test_a_second_copy_says_that_it_was_there_and_changes_nothing(make: Make) -> None:
     job = make("exit 5")
     assert job.run().returncode == 5
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in job.directory.rglob("*") if path.is_file()}
-    assert job.run().returncode == 0
-    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in job.directory.rglob("*") if path.is_file()}
+    assert read_copies(job.directory, 1) == []
+    before = _files(job)
+    assert [job.run().returncode for _ in range(2)] == [0, 0]
+    assert read_copies(job.directory, 1) == [os.uname().nodename] * 2
+    assert read_copies(job.directory, 2) == [], "of another attempt"
+    assert {path: file for path, file in _files(job).items() if path.name != "copies"} == before
+
+
+def test_a_second_copy_that_cannot_say_so_ends_as_quietly(make: Make) -> None:
+    job = make("true")
+    job.run()
+    (job.directory / ".execd" / "copies").mkdir()
+    done = job.run()
+    assert (done.returncode, read_copies(job.directory, 1)) == (0, [])
+
+
+@pytest.mark.parametrize("was_started", [True, False])
+def test_a_copy_of_an_attempt_that_is_over_leaves_the_next_one_alone(make: Make, tmp_path: Path, was_started: bool) -> None:
+    command = f"echo attempt $EXECD_ATTEMPT >>{tmp_path}/ran"
+    first = make(command)
+    spooled = tmp_path / "as the scheduler keeps it"
+    shutil.copy(first.script, spooled)
+    if was_started:
+        first.end()
+    second = make(command, attempt=2)
+    late = subprocess.run([*second.argv[:-1], spooled], env={}, cwd="/", capture_output=True, check=False, timeout=20)
+    assert (late.returncode, late.stderr) == (0, b"")
+    assert read_start_marker(second.directory) is None
+    assert second.end()[1].attempt == 2
+    assert (tmp_path / "ran").read_text() == "attempt 1\n" * was_started + "attempt 2\n"
 
 
 def test_the_start_marker_identifies_the_process(make: Make) -> None:

@@ -11,11 +11,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from execution_engine.building import build
 from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.exit_record import JOB_SCRIPT
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems.local_keeper import processes
@@ -23,7 +26,7 @@ from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity, Process
 from execution_engine.systems.local_keeper.records import Order, ProcessRecord, append, read
 from tests.support.execution_systems import local
-from tests.support.job_sites import PATH, JobSite, until
+from tests.support.job_sites import PATH, JobSite, submitted, until
 
 WAIT = "echo $$ >pid; while [ ! -e go ]; do sleep 0.02; done; exit 4"
 
@@ -216,6 +219,60 @@ def test_a_job_is_not_started_again_by_the_next(site: JobSite) -> None:
     assert _keeper(site, job).alive
 
 
+def test_a_script_that_a_keeper_started_and_did_not_live_to_write_down_is_the_job_for_the_next(site: JobSite) -> None:
+    job = site.job("echo run >>runs; while [ ! -e go ]; do sleep 0.02; done; exit 4")
+    with _unwritten(job) as unwritten:
+        (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH})
+        assert int(outcome["id"].partition(".")[0]) == unwritten.pid
+        job = submitted(job, outcome["id"])
+        site.wait_file(job, "runs")
+        assert site.system.get_status(job) is Status.RUNNING
+        site.file(job, "go").touch()
+    site.wait_gone(job)
+    record = site.record(job)
+    assert record is not None
+    assert record.code == 4
+    assert site.file(job, "runs").read_text() == "run\n"
+
+
+def test_a_script_of_an_earlier_attempt_that_runs_on_is_not_taken_for_the_next(site: JobSite) -> None:
+    first = site.job("echo $EXECD_ATTEMPT >>runs; while [ ! -e go ]; do sleep 0.02; done")
+    with _unwritten(first) as unwritten:
+        site.wait_file(first, "runs")
+        second = first.model_copy(update={"attempt": 2})
+        build(second, site.config)
+        order = Order(str(second.dir), 2, 0, 0, 1)
+        (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [order], environment={"PATH": PATH})
+        assert int(outcome["id"].partition(".")[0]) != unwritten.pid
+        assert site.wait_file(second, "runs") == "2"
+        site.file(second, ".execd/attempt-1/go").touch()
+    site.file(second, "go").touch()
+    site.wait_gone(submitted(second, outcome["id"]))
+
+
+def test_a_job_whose_resumption_was_cut_short_is_suspended_still_and_can_be_resumed(
+    site: JobSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = site.start("while [ ! -e stop ]; do echo x >>beats; sleep 0.01; done")
+    site.wait_file(job, "beats")
+    site.system.suspend(job)
+    send = processes.send
+
+    def send_one_and_die(process: Process, number: signal.Signals) -> bool:
+        send(process, number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "send", send_one_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            site.system.resume(job)
+    assert site.system.get_status(job) is Status.SUSPENDED
+    site.system.resume(job)
+    assert site.system.get_status(job) is Status.RUNNING
+    site.file(job, "stop").touch()
+    site.wait_gone(job)
+
+
 # --- never mistaken
 
 
@@ -274,6 +331,17 @@ def _keeper(site: JobSite, job: Job) -> Process:
     process = processes.find(identity)
     assert process is not None
     return process
+
+
+@contextmanager
+def _unwritten(job: Job) -> Iterator[subprocess.Popen[bytes]]:
+    """The job's script, started as a keeper starts it that dies before it can write that down; it has ended at the end."""
+    with subprocess.Popen(["/bin/sh", f"{job.dir}/{JOB_SCRIPT}"], cwd=job.dir, start_new_session=True) as script:
+        try:
+            yield script
+        except BaseException:
+            os.killpg(script.pid, signal.SIGKILL)
+            raise
 
 
 def _kill_keeper(site: JobSite, job: Job) -> Identity:

@@ -29,7 +29,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def receiver(place: Path) -> Iterator[LogReceiver]:
-    receiver = LogReceiver(place / "log.sock", Logger(Log(file=place / "log", format="json"), terminal=None))
+    receiver = LogReceiver(place / "log.sock", Logger(Log(file=place / "log", format="json"), terminal=None).handle)
     receiver.open()
     yield receiver
     receiver.close()
@@ -77,7 +77,7 @@ def test_receiving_does_not_wait(receiver: LogReceiver) -> None:
 def test_only_the_owner_can_open_the_socket_whatever_the_umask(place: Path) -> None:
     before = os.umask(0)
     try:
-        receiver = LogReceiver(place / "s", Logger(Log(file=place / "log"), terminal=None))
+        receiver = LogReceiver(place / "s", Logger(Log(file=place / "log"), terminal=None).handle)
         receiver.open()
         assert stat.S_IMODE((place / "s").stat().st_mode) == 0o600
         assert os.umask(0) == 0
@@ -90,7 +90,7 @@ def test_only_the_owner_can_open_the_socket_whatever_the_umask(place: Path) -> N
 def test_the_socket_of_a_dead_engine_is_replaced(place: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(place / "log.sock"))
-    receiver = LogReceiver(place / "log.sock", Logger(Log(file=place / "log"), terminal=None))
+    receiver = LogReceiver(place / "log.sock", Logger(Log(file=place / "log"), terminal=None).handle)
     receiver.open()
     send(place, b'{"event": "engine.ready"}')
     assert receiver.receive() == 1
@@ -100,12 +100,12 @@ def test_the_socket_of_a_dead_engine_is_replaced(place: Path) -> None:
 def test_a_file_in_the_way_is_not_removed(place: Path) -> None:
     (place / "log.sock").write_text("precious")
     with pytest.raises(DaemonError, match="in use"):
-        LogReceiver(place / "log.sock", Logger(Log(file=place / "log"), terminal=None)).open()
+        LogReceiver(place / "log.sock", Logger(Log(file=place / "log"), terminal=None).handle).open()
     assert (place / "log.sock").read_text() == "precious"
 
 
 def test_a_path_too_long_for_a_socket_is_refused_with_the_reason(place: Path) -> None:
-    receiver = LogReceiver(place / ("x" * 120), Logger(Log(file=place / "log"), terminal=None))
+    receiver = LogReceiver(place / ("x" * 120), Logger(Log(file=place / "log"), terminal=None).handle)
     with pytest.raises(DaemonError, match="too long"):
         receiver.open()
 

@@ -83,6 +83,16 @@ def test_kills_that_arrive_while_jobs_are_built_and_submitted_are_not_lost(engin
     assert {job["status"] for job in engine.wait(ids)} == {"killed"}
 
 
+def test_jobs_that_are_inserted_with_a_hold_do_not_start(engine: Engine) -> None:
+    """Whichever actor sees them first."""
+    ids = engine.submit(*({"command": ["true"], "request": "hold"} for _ in range(20)))
+    for job_id in ids:
+        job = engine.until_status(job_id, "hold")
+        assert (job["requested"]["what"], job.get("refused")) == ("hold", None)
+    engine.execd("release", *map(str, ids))
+    assert {job["status"] for job in engine.wait(ids)} == {"finished"}
+
+
 def test_hold_keeps_a_job_back_until_release(make_engine: MakeEngine) -> None:
     engine = make_engine(execution_systems={"here": {"class": "Local", "slots": 1}})
     engine.start()
@@ -107,6 +117,25 @@ def test_suspend_stops_the_whole_group_and_resume_lets_it_go_on(engine: Engine) 
     (job,) = engine.wait([job_id])
     assert job["status"] == "finished"
     assert [entry["status"] for entry in job["history"]][-3:] == ["suspended", "running", "finished"]
+
+
+def test_a_job_that_is_resumed_before_anybody_saw_it_suspended_goes_on(make_engine: MakeEngine) -> None:
+    rarely = {"min": "60s", "max": "60s"}
+    engine = make_engine(engine={"status_interval": rarely, "actor_linger": "60s"})
+    engine.start()
+    (job_id,) = engine.submit({"command": "sleep 300 & wait"})
+    processes = until(lambda: (job := engine.job(job_id))["status"] == "running" and members(job), "it runs")
+    status_actor = until(lambda: engine.process("execd: status here"), "a status actor")
+    status_actor.suspend()
+    try:
+        for what, state in (("suspend", psutil.STATUS_STOPPED), ("resume", psutil.STATUS_SLEEPING)):
+            engine.execd(what, str(job_id))
+            until(lambda state=state: {process.status() for process in processes} == {state}, f"the effect of {what}")
+    finally:
+        status_actor.resume()
+    assert engine.job(job_id).get("refused") is None
+    engine.execd("kill", str(job_id))
+    engine.wait([job_id])
 
 
 def test_a_suspended_job_can_be_killed(engine: Engine) -> None:

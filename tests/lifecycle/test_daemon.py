@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,16 @@ def test_stop_without_an_engine_says_so(make_engine: MakeEngine) -> None:
     done = make_engine().execd("stop", check=False)
     assert done.returncode == 3
     assert "no engine runs" in done.stderr
+
+
+def test_an_engine_that_makes_a_new_database_says_so(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.start()
+    engine.stop()
+    assert "made a new database" in engine.execd("events").stdout
+    engine.start()
+    engine.stop()
+    assert engine.config.log.file.read_text().count("made a new database") == 1
 
 
 def test_status_without_an_engine_still_counts_the_jobs(make_engine: MakeEngine) -> None:
@@ -174,6 +185,26 @@ def test_reload_takes_a_new_rule_and_refuses_a_bad_file_by_name(engine: Engine) 
     assert "by_size.py:1" in done.stderr
     (job,) = engine.run({"command": ["true"], "name": "odd"})
     assert job["execution"]["route"] == "odd", "the running engine keeps its old rules"
+
+
+@pytest.mark.parametrize("ruin", ["not YAML", "no database", "gone"])
+def test_an_engine_whose_configuration_was_ruined_can_be_asked_and_stopped(engine: Engine, ruin: str) -> None:
+    text = engine.file.read_text()
+    if ruin == "gone":
+        engine.file.unlink()
+    else:
+        engine.file.write_text(text + "\tx: [\n" if ruin == "not YAML" else text.replace("database:", "databse:"))
+    told = json.loads(engine.execd("status", "--json").stdout)
+    assert told["running"]
+    assert str(engine.file) in told["database_error"]
+    refused = engine.execd("reload", check=False)
+    assert (refused.returncode, str(engine.file) in refused.stderr) == (5, True)
+    assert json.loads(engine.execd("status", "--json").stdout)["reload"]["problems"]
+    assert engine.execd("jobs", check=False).returncode == 5
+    assert "going on with the engine on" in engine.execd("stop").stderr
+    assert engine.execd("stop", check=False).returncode == 5
+    engine.file.write_text(text)
+    assert "reload.refused" in engine.execd("events", "--json").stdout
 
 
 def test_a_start_that_fails_says_why(make_engine: MakeEngine) -> None:

@@ -146,3 +146,8 @@ def test_it_says_so_where_no_python_is_new_enough(clone, tmp_path):
     )
     assert done.returncode == 1
     assert "Python 3.11 or newer" in done.stderr
+
+
+def test_an_environment_without_a_directory_is_refused_with_the_usage() -> None:
+    done = subprocess.run([str(ROOT / "bin/make-venv")], capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, "bin/make-venv DIRECTORY" in done.stderr) == (True, True)

@@ -66,9 +66,7 @@ def test_jobs_survive_the_death_of_every_process_of_the_engine_and_each_ran_once
     ids = engine.submit(*({"command": command} for _ in range(60)))
     for _ in range(4):
         until(lambda: len(list((engine.directory / "ran").iterdir())) > 2, "some jobs ran")
-        processes = engine.processes()
-        for process in processes:
-            process.kill()
+        processes = engine.kill()
         psutil.wait_procs(processes, timeout=10)
         engine.start()
     jobs = engine.wait(ids)

@@ -16,8 +16,13 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 HOST = "127.0.0.1"
-MISSING = "no MongoDB-speaking server: run tests/testbed/mongodb/build (needs Go), or set EXECD_TEST_MONGODB_URL"
-_BUILT = Path(__file__).parent.parent / "testbed" / "mongodb" / "ferretdb"
+MISSING = (
+    "no MongoDB-speaking server: run tests/testbed/mongodb-java/build (needs a JDK and Maven) or tests/testbed/mongodb/build "
+    "(needs Go), or set EXECD_TEST_MONGODB_URL"
+)
+_TESTBED = Path(__file__).parent.parent / "testbed"
+_QUICK = _TESTBED / "mongodb-java" / "built" / "mongo-java-server"
+_FERRETDB = _TESTBED / "mongodb" / "ferretdb"
 _START_TIMEOUT = 60.0
 
 
@@ -29,8 +34,16 @@ def free_port() -> int:
 
 
 def server_program() -> str | None:
-    """The program that can be started as a MongoDB-speaking server, if there is one."""
-    candidates = (shutil.which("mongod"), os.environ.get("EXECD_TEST_FERRETDB"), str(_BUILT), shutil.which("ferretdb"))
+    """The best program that can be started as a MongoDB-speaking server, if there is one: FerretDB is correct, and slow."""
+    return _first(shutil.which("mongod"), os.environ.get("EXECD_TEST_FERRETDB"), str(_QUICK)) or ferretdb_program()
+
+
+def ferretdb_program() -> str | None:
+    """FerretDB, on which the job store works otherwise than on the other servers."""
+    return _first(os.environ.get("EXECD_TEST_FERRETDB"), str(_FERRETDB), shutil.which("ferretdb"))
+
+
+def _first(*candidates: str | None) -> str | None:
     return next((found for found in candidates if found and os.access(found, os.X_OK)), None)
 
 
@@ -134,9 +147,9 @@ class LosingProxy:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         try:
-            while request := _message(client):
+            while request := message(client):
                 server.sendall(request)
-                answer = _message(server)
+                answer = message(server)
                 if self._marker in request and self._left:
                     self._left -= 1
                     if self._left == 0:
@@ -150,7 +163,7 @@ class LosingProxy:
             server.close()
 
 
-def _message(connection: socket.socket) -> bytes:
+def message(connection: socket.socket) -> bytes:
     """One whole message of MongoDB's protocol; empty at the end."""
     head = _exactly(connection, 4)
     return head + _exactly(connection, int.from_bytes(head, "little") - 4) if head else b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,3 +61,15 @@ def shared_engine() -> Iterator[Engine]:
     """As `engine`, one for all tests of a module that leave it as they found it."""
     with short_directory() as directory, running_engine(directory / "engine", execution_systems=TWO_SLOTS) as engine:
         yield engine
+
+
+@pytest.fixture
+def small_disk(short_dir: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    directory = short_dir / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system to fill")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,12 @@ class Engine:
         return load(self.file)
 
     def execd(
-        self, *arguments: str, check: bool = True, configured: bool = True, **more: Any
+        self, *arguments: str, check: bool = True, configured: bool = True, through: Sequence[str] = (), **more: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command line."""
+        """Runs the command line, by the command `through`, if one is given."""
         options = ["-c", str(self.file)] if configured else []
         done = subprocess.run(
-            [*EXECD, *options, *arguments],
+            [*through, *EXECD, *options, *arguments],
             capture_output=True,
             text=True,
             timeout=100,
@@ -146,6 +147,14 @@ class Engine:
             except (psutil.Error, IndexError):
                 continue
         return None
+
+    def kill(self) -> list[psutil.Process]:
+        """Kills the master and all processes below it; they are returned."""
+        processes = self.processes()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it died with its parent just now
+                process.kill()
+        return processes
 
     def end(self) -> None:
         """Ends all that belongs to this engine, by process id: the engine itself, its keepers, the jobs that still run."""

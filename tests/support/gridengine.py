@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,8 @@ from typing import Any
 
 import pytest
 
-from execution_engine.jobs.exit_record import ExitRecord
-from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import Status
-from execution_engine.systems.execution_systems import Account, Context, ExecutionSystem, Health, Started
 from execution_engine.systems.ogs import OGS
+from tests.support.elsewhere import Elsewhere
 from tests.support.engine_fixtures import short_directory
 from tests.support.engines import Engine, running_engine
 from tests.support.job_sites import JobSite
@@ -129,9 +124,9 @@ def _find() -> Cell | None:
 
 
 @contextmanager
-def _reserved(how: int) -> Iterator[None]:
+def _reserved(cell: Cell, how: int) -> Iterator[None]:
     """Keeps other test runs on this machine from stopping the qmaster meanwhile, or, exclusively, from using it."""
-    with TESTBED.open("rb") as file:
+    with Path(cell.options["root"], cell.options["cell"], "common", "settings.sh").open("rb") as file:
         fcntl.flock(file, how)
         yield
 
@@ -150,7 +145,7 @@ def gridengine_cell() -> Cell:
 @pytest.fixture
 def gridengine(gridengine_cell: Cell) -> Iterator[Cell]:
     """A cell for jobs."""
-    with _reserved(fcntl.LOCK_SH):
+    with _reserved(gridengine_cell, fcntl.LOCK_SH):
         yield gridengine_cell
 
 
@@ -158,7 +153,7 @@ def gridengine(gridengine_cell: Cell) -> Iterator[Cell]:
 def gridengine_engine(gridengine_cell: Cell) -> Iterator[Engine]:
     """A running engine that gives its jobs to the cell, one for all tests of a module that leave it as they found it."""
     with (
-        _reserved(fcntl.LOCK_SH),
+        _reserved(gridengine_cell, fcntl.LOCK_SH),
         short_directory() as directory,
         running_engine(directory / "engine", **gridengine_cell.settings()) as engine,
     ):
@@ -170,110 +165,15 @@ def own_gridengine(gridengine_cell: Cell) -> Iterator[Cell]:
     """A cell whose qmaster the test may stop; it answers again afterwards."""
     if not gridengine_cell.own:
         pytest.skip(FOREIGN)
-    with _reserved(fcntl.LOCK_EX):
+    with _reserved(gridengine_cell, fcntl.LOCK_EX):
         yield gridengine_cell
         gridengine_cell.testbed("up")
-
-
-class GridEngineElsewhere(ExecutionSystem):
-    """The real system, in a process of its own that was started with its environment, as the engine's actors are."""
-
-    def __init__(self, context: Context, options: Any) -> None:
-        super().__init__(context, options)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def boot(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **OGS.environment(self.options)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        self._send((self.context, self.options))
-        self._ask("boot")
-
-    def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.communicate(pickle.dumps(("close", ())), timeout=30)
-
-    def run(self, job: Job) -> str | Started:
-        return self._ask("run", job)
-
-    def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Started | Exception]]:
-        return self._ask("run_many", list(jobs))
-
-    def get_status(self, job: Job) -> Status:
-        return self._ask("get_status", job)
-
-    def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
-        return self._ask("get_statuses", list(jobs))
-
-    def find(self, job: Job) -> str | None:
-        return self._ask("find", job)
-
-    def account(self, job: Job, record: ExitRecord | None) -> Account | None:
-        return self._ask("account", job, record)
-
-    def kill(self, job: Job) -> None:
-        self._ask("kill", job)
-
-    def hold(self, job: Job) -> None:
-        self._ask("hold", job)
-
-    def release(self, job: Job) -> None:
-        self._ask("release", job)
-
-    def suspend(self, job: Job) -> None:
-        self._ask("suspend", job)
-
-    def resume(self, job: Job) -> None:
-        self._ask("resume", job)
-
-    def slots(self) -> int | None:
-        return None
-
-    def probe(self) -> Health:
-        return self._ask("probe")
-
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        self._send((method, arguments))
-        assert self._process is not None
-        assert self._process.stdout is not None
-        answer = pickle.load(self._process.stdout)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _send(self, message: Any) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        pickle.dump(message, self._process.stdin)
-        self._process.stdin.flush()
 
 
 def gridengine_site(cell: Cell, directory: Path) -> Iterator[JobSite]:
     """A place for jobs on the cell, none of which is left there afterwards."""
     options = OGS.Options.model_validate(cell.options)
-    site = JobSite(directory, lambda context: GridEngineElsewhere(context, options))
+    site = JobSite(directory, lambda context: Elsewhere(OGS, context, options))
     yield site
     cell.run("qdel", f"{site.names}-*")
     site.end()
-
-
-def serve() -> None:
-    """The other process: calls the methods that it is told, until it is told to close."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    system = OGS(*pickle.load(sys.stdin.buffer))
-    method = ""
-    while method != "close":
-        method, arguments = pickle.load(sys.stdin.buffer)
-        try:
-            answer = getattr(system, method)(*arguments)
-        except Exception as error:  # noqa: BLE001 - the other process raises it
-            answer = error
-        pickle.dump(list(answer) if method == "run_many" else answer, out)
-        out.flush()
-
-
-if __name__ == "__main__":
-    serve()

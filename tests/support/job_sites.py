@@ -57,6 +57,7 @@ class JobSite:
         self._numbers = count(1)
         self.names = f"execd-test-{uuid.uuid4().hex[:8]}"
         """how the jobs' names in the system begin, which others may use at the same time"""
+        self.jobs: list[Job] = []
         self.system = self.another_actor()
 
     def another_actor(self) -> ExecutionSystem:
@@ -70,7 +71,9 @@ class JobSite:
         number = next(self._numbers)
         name = {"execution": {"name": f"{self.names}-{number}-1"}}
         job = Job.from_document({"_id": f"job{number}", "status": "submitting", "command": command, **name, **fields})
-        return job.model_copy(update={"dir": str(build(job, self.config))})
+        built = job.model_copy(update={"dir": str(build(job, self.config))})
+        self.jobs.append(built)
+        return built
 
     def run(self, job: Job) -> Job:
         """Submits a job; as the engine would store it afterwards."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,10 +70,11 @@ def mail_server(port: int = 0) -> Iterator[MailServer]:
 
 @dataclass
 class WebServer:
-    """What a web server got.  `answer` is the status that it gives."""
+    """What a web server got.  `answer` is the status that it gives, after `delay` seconds."""
 
     port: int = 0
     answer: int = 200
+    delay: float = 0.0
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -85,7 +87,11 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:
+                return  # the sender died over it
+            time.sleep(state.delay)
             if state.answer < 300:
                 state.paths.append(self.path)
                 state.headers.append(dict(self.headers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from execution_engine.config import Database
 from execution_engine.store import open_store
 from execution_engine.store.job_store import JobStore
 from execution_engine.store.mongo import MongoJobStore
-from tests.support.databases import MISSING, GivenServer, MongoServer, server_program
+from tests.support.databases import MISSING, GivenServer, MongoServer, ferretdb_program, server_program
 
 MakeStore = Callable[[], JobStore]
 
@@ -72,12 +72,40 @@ def mongodb_server() -> Iterator[MongoServer | GivenServer]:
         return
     program = server_program()
     assert program is not None
+    with _running(program) as server:
+        yield server
+
+
+@contextmanager
+def _running(program: str) -> Iterator[MongoServer]:
     server = MongoServer(program)
     try:
         server.start()
         yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def ferretdb_server() -> Iterator[MongoServer]:
+    """A running FerretDB, beside a server of another make."""
+    program = ferretdb_program()
+    assert program is not None
+    with _running(program) as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_mongodb_server() -> Iterator[MongoServer | GivenServer]:
+    """One without the databases of other tests, where it can be started: some servers become slow with their number."""
+    program = server_program()
+    if url := _given():
+        yield GivenServer(url)
+    elif program is None:
+        _left_out()
+    else:
+        with _running(program) as server:
+            yield server
 
 
 @pytest.fixture
@@ -93,11 +121,15 @@ def own_mongodb_server(mongodb_server: MongoServer | GivenServer) -> Iterator[Mo
 @pytest.fixture
 def mongodb_database(mongodb_server: MongoServer | GivenServer) -> Iterator[Database]:
     """A database of the test's own on that server."""
-    database = Database(url=mongodb_server.url, name=f"execd_test_{uuid.uuid4().hex[:12]}")
+    database = _new_database(mongodb_server.url)
     yield database
     if isinstance(mongodb_server, GivenServer):
         with pymongo.MongoClient[Any](database.url) as client:
             client.drop_database(database.name)
+
+
+def _new_database(url: str) -> Database:
+    return Database(url=url, name=f"execd_test_{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])
@@ -114,7 +146,12 @@ def database_url(database: Database) -> str:
     return database.url
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+def _kinds() -> list[str]:
+    """FerretDB beside another server, because the job store takes turns there."""
+    return ["sqlite", "mongodb", *(["ferretdb"] if ferretdb_program() not in (None, server_program()) else [])]
+
+
+@pytest.fixture(params=_kinds())
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
     """`make_store()` gives one more store on the same empty database, connected; closed after the test."""
     clock = SystemClock()
@@ -128,6 +165,9 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeS
         if request.param == "sqlite":
             made = Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
             yield lambda: opened(open_store(made, clock))
+        elif request.param == "ferretdb":
+            turns = _new_database(request.getfixturevalue("ferretdb_server").url)
+            yield lambda: opened(open_store(turns, clock))
         elif _there_is_a_server() or os.environ.get("EXECD_TEST_REQUIRE"):
             real = request.getfixturevalue("mongodb_database")
             yield lambda: opened(open_store(real, clock))

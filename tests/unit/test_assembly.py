@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from execution_engine.config import load
+from execution_engine.engine import machine
 from execution_engine.engine.assembly import Site, assemble, lane
 from execution_engine.errors import ConfigError
 from execution_engine.job_routing import rules
@@ -92,7 +93,7 @@ def test_a_site_has_its_systems_and_routes_with_plugins_of_its_own(site_director
     far, here = site.systems["far"], site.systems["here"]
     assert here.cls is Local
     assert (far.cls.__name__, far.options.model_dump()) == ("Mine", {"queue": "all", "width": 3})
-    assert (lane(far, "host1"), lane(here, "host1")) == ("far", "here@host1")
+    assert (lane(far), lane(here)) == ("far", f"here@{machine.place()}")
     for name, system in (("bob", "far"), ("alice", "here")):
         decision = site.dispatcher.route(job(name=name))
         assert decision.route is not None

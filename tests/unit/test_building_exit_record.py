@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from execution_engine.jobs.exit_record import RECORD, START_MARKER, ExitRecord, StartMarker, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import (
+    COPIES,
+    RECORD,
+    START_MARKER,
+    ExitRecord,
+    StartMarker,
+    read_copies,
+    read_exit_record,
+    read_start_marker,
+)
 
 TIMES = "0m0.010s 0m0.020s\n1m2.500s 0m0.250s\n"
 LINE = "execd-exit-1 code=143 attempt=2 host=n1 began=100.25 ended=163.75 end\n"
 MARKER = "execd-start-1 attempt=2 pid=4711 start=123 host=n1 end\n"
+COPY = "execd-copy-1 attempt=2 pid=4712 host=n2 end\n"
 
 
 @pytest.fixture
@@ -58,22 +70,44 @@ def test_a_code_that_no_shell_writes_is_no_record(job: Path, code: str) -> None:
     assert read_exit_record(job) is None
 
 
-def test_whatever_a_job_puts_in_place_of_the_files_is_no_record_and_holds_nobody_up(job: Path) -> None:
-    for name, read in ((RECORD, read_exit_record), (START_MARKER, read_start_marker)):
-        path = job / name
-        assert read(job) is None
-        os.mkfifo(path)
-        assert read(job) is None
-        path.unlink()
-        path.mkdir()
-        assert read(job) is None
-        path.rmdir()
-        put(job / "elsewhere", LINE + MARKER)
-        path.symlink_to(job / "elsewhere")
-        assert read(job) is None
-        path.unlink()
-        path.write_bytes(b"\xff\x00" * 100_000)
-        assert read(job) is None
+def copies(job: Path) -> list[str] | None:
+    return read_copies(job, 2) or None
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "read"),
+    [(RECORD, LINE, read_exit_record), (START_MARKER, MARKER, read_start_marker), (COPIES, COPY, copies)],
+)
+def test_whatever_a_job_puts_in_place_of_the_files_is_no_record_and_holds_nobody_up(
+    job: Path, name: str, line: str, read: Callable[[Path], object]
+) -> None:
+    path = job / name
+    assert read(job) is None
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, job)
+        try:
+            assert reading.result(timeout=5) is None
+        finally:
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # lets go of a reader that waits
+    path.unlink()
+    path.mkdir()
+    assert read(job) is None
+    path.rmdir()
+    put(job / "elsewhere", line)
+    path.symlink_to(job / "elsewhere")
+    assert read(job) is None
+    path.unlink()
+    path.write_bytes(b"\xff\x00" * 100_000)
+    assert read(job) is None
+    put(path, line)
+    assert read(job) is not None
+
+
+def test_no_more_of_the_copies_is_read_than_a_few(job: Path) -> None:
+    put(job / COPIES, COPY * 100_000)
+    assert len(read_copies(job, 2)) < 100
+    assert read_copies(job, 1) == []
 
 
 def test_a_whole_start_marker_is_read(job: Path) -> None:

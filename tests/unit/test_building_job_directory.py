@@ -96,16 +96,6 @@ def test_a_directory_where_a_command_was_started_is_left_as_it_is(config: Config
     assert before == {path: path.lstat().st_mtime_ns for path in directory.rglob("*")}
 
 
-def test_a_later_attempt_gets_a_new_directory_where_an_earlier_one_ran(config: Config) -> None:
-    directory = build(a_job(), config)
-    subprocess.run([directory / JOB_SCRIPT], check=True, timeout=20)
-    assert build(a_job(attempt=2), config) == directory
-    assert not (directory / START_MARKER).exists()
-    subprocess.run([directory / JOB_SCRIPT], check=True, timeout=20)
-    with pytest.raises(BuildError, match="not run twice"):
-        build(a_job(attempt=1), config)
-
-
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_link_or_file_in_place_of_a_shared_directory_is_refused(config: Config, tmp_path: Path, level: int) -> None:
     directory = directory_of(a_job(), config.jobs_dir)

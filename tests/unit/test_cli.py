@@ -111,6 +111,7 @@ def test_only_a_submission_makes_the_database(execd: CommandLine):
         result = execd(*words)
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"there is no database yet: {database}; `execd start` or the first `execd submit` makes it" in result.stderr
+        assert "if there was one, put that back" in result.stderr
     execd("status")
     assert not database.exists()
     assert execd("submit", "--", "true").exit_code == 0
@@ -242,7 +243,7 @@ def test_what_needs_an_engine_ends_with_3_when_there_is_none(execd: CommandLine)
 
 def test_status_counts_the_jobs_even_when_no_engine_runs(execd: CommandLine):
     execd("submit", "--", "true")
-    assert execd.json("status", code=3) == {"running": False, "jobs": {"to be built": 1}, "unserved": {}}
+    assert execd.json("status", code=3) == {"running": False, "jobs": {"to be built": 1}, "unserved": {}, "other_engines": []}
     result = execd("status")
     assert result.exit_code == 3
     assert "not running" in result.output
@@ -252,7 +253,7 @@ def test_status_counts_the_jobs_even_when_no_engine_runs(execd: CommandLine):
 def test_status_says_when_its_state_is_old_and_shows_only_processes_that_are_there(capsys: pytest.CaptureFixture[str]):
     now = datetime(2026, 11, 20, 12, tzinfo=UTC)
     actors = [{"pid": 0, "title": "to come"}, {"pid": 7, "title": "builder"}]
-    report = {"running": True, "pid": 5, "actors": actors, "jobs": {}, "unserved": {}}
+    report = {"running": True, "pid": 5, "actors": actors, "jobs": {}, "unserved": {}, "other_engines": []}
     print_status(report | {"at": (now - timedelta(seconds=5)).isoformat()}, now)
     shown = capsys.readouterr().out
     assert "old" not in shown
@@ -421,6 +422,8 @@ def test_logs_are_the_jobs_output_byte_for_byte(execd: CommandLine, tmp_path: Pa
     (tmp_path / "stderr").write_bytes(b"oh")
     assert execd("logs", job).stdout_bytes == execd("logs", "-f", job).stdout_bytes == b"\x00\xff\x1b[1m\n"
     assert execd("logs", "--stderr", job).stdout_bytes == b"oh"
+    assert execd("logs", "--stderr", "--attempt", "1", job).stdout_bytes == b"oh"
+    assert "has no attempt 99 yet; its latest is 1" in execd("logs", "--attempt", "99", job).stderr
 
 
 # --- waiting and asking
@@ -445,43 +448,6 @@ def test_wait_gives_up_in_time_and_says_so(execd: CommandLine):
     assert set(json.loads(result.stdout)) == {"ids", "statuses"}
 
 
-@pytest.mark.parametrize("what", ["kill", "hold", "release", "suspend", "resume"])
-def test_a_request_is_stored_on_the_jobs(execd: CommandLine, what: str):
-    jobs = [submit(execd, "--", "true") for _ in range(2)]
-    assert execd.json(what, *jobs, jobs[0]) == {"requested": jobs, "ended": {}}
-    assert {execd.json("show", job)["request"] for job in jobs} == {what}
-
-
-def test_a_request_for_a_job_that_has_ended_is_refused_and_the_others_get_it(execd: CommandLine):
-    ended = submit(execd, "--", "true")
-    with execd.client() as client:
-        move_all(client.store, Status.FINISHED)
-    waiting = submit(execd, "--", "true")
-    result = execd("kill", ended, waiting)
-    assert result.exit_code == 1
-    assert result.stdout == f"{waiting}: kill requested\n"
-    assert f"{ended} has ended already (finished)" in result.stderr
-
-
-def test_a_request_for_an_unknown_job_asks_nothing_for_the_others(execd: CommandLine):
-    job = submit(execd, "--", "true")
-    result = execd("kill", job, "unknown", "neither")
-    assert result.exit_code == 1
-    for words in ("no job 'unknown'", "no job 'neither'", "kill: nothing was requested"):
-        assert words in result.stderr
-    assert execd.json("show", job).get("request") is None
-
-
-def test_a_request_for_a_job_of_an_unknown_status_is_refused_with_the_reason(execd: CommandLine):
-    job = submit(execd, "--", "true")
-    with execd.client() as client:
-        client.store.insert([{"_id": "odd", "status": "done", "command": "true"}])
-    result = execd("kill", job, "odd")
-    assert result.exit_code == 1
-    assert "odd has the status 'done', which no engine knows" in result.stderr
-    assert execd.json("show", job).get("request") is None
-
-
 def test_wait_names_all_jobs_that_are_not_there(execd: CommandLine):
     job = submit(execd, "--", "true")
     result = execd("wait", "one", job, "two")
@@ -490,8 +456,10 @@ def test_wait_names_all_jobs_that_are_not_there(execd: CommandLine):
     assert "no job 'two'" in result.stderr
 
 
-@pytest.mark.parametrize("what", ["kill", "hold", "release", "suspend", "resume"])
-def test_the_help_of_a_request_has_paragraphs(what: str):
-    help_text = CliRunner().invoke(main, [what, "--help"]).output
-    assert re.search(r"\n\n  Returns when the request is stored", help_text)
+def test_a_default_in_a_help_text_is_told_once():
     assert "(1s)" not in CliRunner().invoke(main, ["jobs", "--help"]).output
+
+
+@pytest.mark.parametrize("command", ["jobs", "events"])
+def test_a_limit_that_no_database_takes_is_wrong_usage(execd: CommandLine, command: str):
+    assert execd(command, "--limit", "9" * 26).exit_code == 2

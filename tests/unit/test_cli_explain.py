@@ -29,6 +29,13 @@ def test_a_job_that_is_not_due_says_when_it_is():
     assert "waits for a building actor" in why(status="to be built", not_before=NOW - timedelta(minutes=5))
 
 
+def test_a_job_that_another_engine_has_in_hand_names_it():
+    lane = {"execution": {"lane": "here@node8-1", "system": "here", "job_no": "7.1"}, "lease": {"token": 2}}
+    engine = {"systems": {"here": {"lane": "here@node7-1"}}, "elsewhere": {"here@node8-1": "node8-abc"}}
+    assert "engine node8-abc" in why(status="running", engine=engine, **lane)
+    assert "no execution system" in why(status="running", engine={**engine, "elsewhere": {}}, **lane)
+
+
 def test_a_dates_without_time_zone_is_in_utc():
     assert "in 5m00s" in why(status="to be built", not_before=NOW.replace(tzinfo=None) + timedelta(minutes=5))
 
@@ -65,7 +72,8 @@ def test_every_status_has_an_explanation(status: Status):
 
 def test_requests_that_wait_or_were_refused_are_told():
     assert "kill is requested" in why(status="running", request="kill")
-    assert "suspend it was refused: not running" in why(status="to be built", refused={"what": "suspend", "why": "not running"})
+    for status in ("to be built", "finished"):
+        assert "suspend it was refused: not running" in why(status=status, refused={"what": "suspend", "why": "not running"})
 
 
 def test_a_failed_job_tells_its_first_cause_its_exit_and_the_end_of_its_stderr(tmp_path: Path):

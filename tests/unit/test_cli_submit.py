@@ -189,3 +189,35 @@ def test_the_summary_of_a_simulation_counts_the_jobs(execd: CommandLine):
     shown = execd("simulate", "--jobs", "3", "--interval", "0", "--projects", "1", "--command", "true").output
     assert "3 jobs in" in shown
     assert "project1: 3" in shown
+
+
+def test_an_empty_id_is_refused(execd: CommandLine):
+    result = execd("submit", "-", stdin='{"_id": "", "command": "true"}')
+    assert result.exit_code == 1
+    assert "_id: expected an id, found an empty text" in result.stderr
+
+
+def test_an_input_too_large_for_a_document_is_not_read_to_its_end(execd: CommandLine):
+    result = execd("submit", "--input", "a=/dev/zero", "--", "true")
+    assert result.exit_code == 1
+    assert "/dev/zero is larger than 15M" in result.stderr
+    assert "source: PATH" in result.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--memory", "1X"), ("--walltime", "-5")])
+def test_a_value_of_an_option_that_is_none_is_wrong_usage(execd: CommandLine, option: str, value: str):
+    result = execd("submit", option, value, "--", "true")
+    assert (result.exit_code, option in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ('"request": "explode"', "request: expected one of kill"),
+        ('"request": ["kill"]', "request: expected one of kill"),
+        ('"priority": 1e308', "priority: expected a whole number of at most 64 bits"),
+    ],
+)
+def test_what_no_engine_could_use_is_refused(execd: CommandLine, field: str, message: str):
+    result = execd("submit", "-", stdin=f'{{"command": "true", {field}}}')
+    assert (result.exit_code, message in result.stderr) == (1, True), result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from execution_engine.config.description import keys
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.reasons import REASONS
-from execution_engine.jobs.status import TRANSITIONS, Status
+from execution_engine.jobs.status import RETRIES, TRANSITIONS, Status
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +52,17 @@ def test_the_pages_build_without_a_warning(pages):
     assert (pages / "index.html").exists()
 
 
+def test_each_test_that_shows_a_promise_is_there():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs/promises.rst").read_text())
+    there = {
+        (path.name, test)
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for test in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    assert len(named) > 20
+    assert [pair for pair in named if pair not in there] == []
+
+
 def test_the_job_document_is_described_field_by_field(pages):
     page = (pages / "job_document.html").read_text()
     names = [field.alias or name for name, field in Job.model_fields.items() if name != "id"]
@@ -76,7 +88,8 @@ def test_every_command_is_described(pages):
 
 
 def test_the_diagram_shows_exactly_the_transitions_of_the_table(life):
-    assert life.drawn() == {(old, new) for old, followers in TRANSITIONS.items() for new in followers}
+    tables = (*TRANSITIONS.items(), *RETRIES.items())
+    assert life.drawn() == {(old, new) for old, followers in tables for new in followers}
 
 
 def test_the_diagram_is_well_formed_and_has_a_box_for_every_status(life):

@@ -110,4 +110,4 @@ def _process(pid: int, parent: int, *, session: int, start: int = 1000, state: s
 
 
 def _pids(table: ProcessTable, leader: Identity) -> list[int]:
-    return [process.pid for process in table.members(leader, PARENT, "/nowhere")]
+    return [process.pid for process in table.members(leader, PARENT, ("/nowhere", 1))]

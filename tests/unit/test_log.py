@@ -236,7 +236,7 @@ def test_an_outage_is_two_lines_however_many_processes_report_it(made: Made, pat
             log.handle(event("outage" if clock.monotonic() > 1000 else "outage.begun", what="database", error="refused", pid=pid))
         clock.move(1)
     for pid in (1, 2, 3):
-        log.handle(event("outage.ended", what="database", seconds=20.9, count=21, pid=pid))
+        log.handle(event("outage.ended", what="database", after=20.9, attempts=21, pid=pid))
     assert texts(path) == ["database does not answer: refused", "database answers again after 21s (63 failed attempts)"]
 
 

@@ -135,6 +135,24 @@ def test_one_listing_serves_to_find_many_jobs(site: Site) -> None:
     assert site.calls() == ["qstat -xml -s prs -u *"]
 
 
+def test_one_listing_serves_to_kill_many_jobs_that_have_left_the_queue(site: Site) -> None:
+    site.command("qstat", f"sleep 0.6; cat {CAPTURED / 'qstat-empty.xml'}")  # longer than a listing counts as recent
+    site.system.begin_batch()
+    for number in range(5):
+        site.system.kill(site.job(f"left{number}"))
+    assert site.calls() == ["qstat -xml -s prs -u *"]
+
+
+def test_a_job_that_is_not_listed_yet_is_looked_for_in_each_batch_anew(site: Site) -> None:
+    job = site.job("run")
+    site.prints("qstat", "qstat-empty.xml")
+    site.system.begin_batch()
+    assert site.system.native_ids(job) == []
+    site.prints("qstat", "qstat.xml")
+    site.system.begin_batch()
+    assert site.system.native_ids(job) == ["373"]
+
+
 def test_a_job_that_was_started_and_left_the_queue_is_found_in_the_accounting(site: Site) -> None:
     site.prints("qstat", "qstat-empty.xml")
     site.prints("qacct", "qacct-code.txt")

@@ -62,9 +62,9 @@ def test_a_name_with_control_characters_hides_no_job() -> None:
 @pytest.mark.parametrize(
     ("status", "states"),
     [
-        (Status.PENDING, "qw Rq"),
+        (Status.PENDING, "qw Rq t Rt dt dRt"),
         (Status.HOLD, "hqw hRwq"),
-        (Status.RUNNING, "r hr t Rr Rt dr dt dRr dRt"),
+        (Status.RUNNING, "r hr Rr dr dRr"),
         (Status.SUSPENDED, "s ts S tS T tT Rs Rts RS RtS RT RtT ds dS dT dRs dRS dRT"),
         (Status.ERROR, "Eqw Ehqw EhRqw"),
         (None, "z ? running"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_an_answer_whose_truth_cannot_be_told_is_a_no() -> None:
     assert rule("r", lambda _job: Neither()).ask(JOB, "route") == Asked(
         route="route", rule="r", answer=False, error="ValueError: neither"
     )
+
+
+def test_a_rule_that_exits_ends_no_actor() -> None:
+    def exits(_job: Job) -> bool:
+        sys.exit("no")
+
+    assert rule("r", exits).ask(JOB, "route") == Asked(route="route", rule="r", answer=False, error="SystemExit: no")
 
 
 def test_a_rule_is_shown_with_its_parameters() -> None:

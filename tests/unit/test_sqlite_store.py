@@ -8,6 +8,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Change, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
-from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, due_questions
+from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, SCHEMAS, due_questions
 from tests.support.jobs import BUILDING, REQUEST, SUBMIT, a_job, apply, claim, claim_job, document, ended, now, submitted
 from tests.support.limits import full_after
 
@@ -82,7 +83,7 @@ def test_the_file_and_its_companions_are_for_their_owner_only(tmp_path: Path) ->
 
 def test_every_commit_is_on_the_disk(path: Path) -> None:
     with opened(path) as store:
-        connection = store._connected()
+        connection = store._file._connected()
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
@@ -104,6 +105,21 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer execd"):
         opened(path)
+
+
+def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{SCHEMAS[0]}; PRAGMA user_version = 1")
+        columns = "id, text_id, status, created, lease_token, crashes, crash, priority, engine, app"
+        connection.execute(f"INSERT INTO jobs ({columns}) VALUES ('7', '7', 'finished', 0, 1, 0, '', 0, '{{}}', '{{}}')")
+        connection.commit()
+    with pytest.raises(StoreError, match=r"older execd .schema 1, this one needs 2.; `execd restart`"):
+        SqliteJobStore(path, SystemClock()).boot()  # an engine of that version may run
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    with opened(path) as store:
+        assert store.count() == {"finished": 1}
+        assert store.engines.all() == store.journal.select() == []
 
 
 def test_the_database_of_another_program_is_refused(path: Path) -> None:
@@ -305,7 +321,7 @@ def test_the_questions_of_the_engine_are_answered_by_indexes(path: Path) -> None
     questions += ["SELECT status, count(*) FROM jobs WHERE status IS NOT NULL GROUP BY status"]
     with opened(path) as store:
         for question in questions:
-            plan = store._connected().execute(f"EXPLAIN QUERY PLAN {question}", {"now": 1, "lane": "here"}).fetchall()
+            plan = store._file._connected().execute(f"EXPLAIN QUERY PLAN {question}", {"now": 1, "lane": "here"}).fetchall()
             steps = [step[3] for step in plan]
             assert not [step for step in steps if re.match(r"SCAN jobs(?!.*INDEX)", step)], (question, steps)
 
@@ -314,12 +330,14 @@ def test_waiting_jobs_are_read_in_their_order_without_sorting(path: Path) -> Non
     with opened(path) as store:
         for work in (Work.BUILDING, Work.SUBMIT):
             where, order = CLAIMABLE[work][0]
-            plan = store._connected().execute(f"EXPLAIN QUERY PLAN SELECT * FROM {where} {order}", {"lane": "here"}).fetchall()
+            plan = (
+                store._file._connected().execute(f"EXPLAIN QUERY PLAN SELECT * FROM {where} {order}", {"lane": "here"}).fetchall()
+            )
             assert "TEMP B-TREE" not in str(plan)
 
 
 def _steps(store: SqliteJobStore) -> int:
-    """The virtual machine's instructions, in hundreds, for a round of the engine's questions and one claim."""
+    """The virtual machine's instructions, in hundreds, for a round of the engine's questions, one claim, one look by doctor."""
     count = 0
 
     def tick() -> int:
@@ -328,7 +346,7 @@ def _steps(store: SqliteJobStore) -> int:
         return 0
 
     store.insert([a_job()])
-    connection = store._connected()
+    connection = store._file._connected()
     connection.set_progress_handler(tick, 100)
     store.due(ALL, now())
     job = claim_job(store)
@@ -336,6 +354,7 @@ def _steps(store: SqliteJobStore) -> int:
     store.on_system("here")
     store.renew("nobody", now())
     store.release("nobody", now())
+    assert list(store.inspection.untold()) == []
     connection.set_progress_handler(None, 100)
     return count
 
@@ -358,7 +377,7 @@ def test_a_look_at_an_unchanged_database_asks_it_nothing_and_still_sees_the_time
         assert held.lease.until is not None
         assert store.due(ALL, now()) == set()
         asked: list[str] = []
-        store._connected().set_trace_callback(asked.append)
+        store._file._connected().set_trace_callback(asked.append)
         assert store.due(ALL, now()) == set()
         assert asked == ["PRAGMA data_version"]
         assert store.due(ALL, held.lease.until) == {BUILDING}

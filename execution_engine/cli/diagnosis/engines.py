@@ -1,0 +1,107 @@
+"""The engine here, whether it makes progress and what it complains of; and the other engines on the same database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, warning, well
+from execution_engine.cli.diagnosis.patient import Patient
+from execution_engine.cli.diagnosis.repairs import bury
+from execution_engine.cli.output import local_text
+from execution_engine.engine.bulletin import STALE
+from execution_engine.quantities import format_duration
+from execution_engine.store.engine_registry import EngineRecord
+from execution_engine.store.job_store import JobStore
+
+_DEATHS = {
+    "actor.crashed": "an actor died",
+    "actor.hung": "an actor hung",
+    "fork_server.died": "a fork server died",
+    "monitor.died": "the monitor died",
+    "monitor.hung": "the monitor hung",
+    "engine.dead": "an engine died",
+}
+_LATELY, _MOST_ENTRIES = timedelta(hours=1), 1000
+_LATE = 5.0
+"""Seconds beside its lease that an engine may be late with its sign of life."""
+
+
+def here(patient: Patient) -> Iterator[Finding]:
+    """The engine of this run directory."""
+    pid = patient.master()
+    if pid is None:
+        yield warning("engine", "is not running: jobs wait", "execd start")
+        return
+    state = patient.state()
+    age = _age(patient, state.get("at"))
+    if age is None:
+        yield problem("engine", f"pid {pid} runs, and has told nothing of itself", "look at its log; execd restart")
+    elif age > STALE:
+        yield problem(
+            "engine",
+            f"pid {pid} runs, but its monitor has told nothing for {format_duration(age)}: it hangs, or cannot write to run_dir",
+            "look at its log; execd restart (jobs go on)",
+        )
+    else:
+        yield well("engine", f"runs as pid {pid}, and makes progress")
+    yield from _complaints(state)
+
+
+def _age(patient: Patient, at: Any) -> float | None:
+    try:
+        return (patient.clock.now() - datetime.fromisoformat(at)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+
+
+def _complaints(state: dict[str, Any]) -> Iterator[Finding]:
+    restarts = (state.get("monitor") or {}).get("restarts")
+    if restarts:
+        yield warning("monitor", f"was started anew {number(restarts, 'time')} since the engine's start", "its log says why")
+    for outage in state.get("outages") or ():
+        yield problem(
+            f"outage of {outage['what']}", f"since {local_text(outage['since'])}: {outage['error']}", "the engine tries again"
+        )
+    refused = (state.get("reload") or {}).get("problems")
+    if refused:
+        yield problem("reload", "the engine keeps its old configuration: the new one was refused", "execd check", refused)
+
+
+def registry(patient: Patient, store: JobStore) -> Iterator[Finding]:
+    """The engines that use this database.  One that died is found by the others; where there is none, its record stays."""
+    for engine in store.engines.all():
+        silent = (patient.clock.now() - engine.beat_at).total_seconds()
+        name = f"{engine.id} on {engine.host} (pid {engine.pid}, {engine.run_dir})"
+        if abs(silent) <= engine.lease + _LATE:
+            yield well("registry", f"{name} makes progress")
+            continue
+        when = format_duration(abs(silent)) + (" ago" if silent > 0 else " ahead of this machine's clock")
+        yield warning(
+            "registry",
+            f"{name} gave its last sign of life {when}: it is dead or hangs, or the clocks differ",
+            "execd doctor --repair removes its record when it stays still, and frees its jobs; so does any engine that runs",
+            repair=_burial(patient, engine),
+        )
+
+
+def deaths(patient: Patient, store: JobStore) -> Iterator[Finding]:
+    """What died lately, by the journal: the engine replaces it, and a person should know why."""
+    since = patient.clock.now() - _LATELY
+    died = Counter(entry.event for entry in store.journal.select(since=since, limit=_MOST_ENTRIES, events=_DEATHS))
+    if died:
+        what = ", ".join(f"{_DEATHS[event]} ({number(count, 'time')})" for event, count in sorted(died.items()))
+        yield warning("processes of the engine", f"in the last hour: {what}", "execd events --since 1h says how and why")
+
+
+def _burial(patient: Patient, engine: EngineRecord) -> Repair:
+    seconds = engine.lease + _LATE
+    question = f"Watch {engine.id} for {format_duration(seconds)}, and remove its record if it gives no sign of life?"
+    return Repair(question, partial(bury, patient, engine, seconds))
+
+
+CHECKS = (here,)
+REGISTRY_CHECKS = (registry, deaths)

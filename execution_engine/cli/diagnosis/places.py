@@ -1,0 +1,131 @@
+"""Directories and files: whose they are, who can look into them, room for bytes and inodes, the clock of their file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from execution_engine.cli.diagnosis.clocks import compared
+from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, warning, well
+from execution_engine.cli.diagnosis.patient import Patient
+from execution_engine.clock import from_timestamp
+from execution_engine.engine import state
+from execution_engine.users import as_user, name_of
+
+_PRIVATE = 0o077
+_TEMPORARY = re.compile(r"\.(?:state|engine)\.json\.(\d+)")
+
+
+def owners(patient: Patient) -> Iterator[Finding]:
+    """One user must own all of it: a start as root, once, leaves files that the daemon's user cannot write."""
+    there = [path for path in _own_files(patient) if path.exists()]
+    if not there:
+        return
+    user = there[0].stat().st_uid
+    others = [path for path in there if path.stat().st_uid != user]
+    for path in others:
+        owner = name_of(path.stat().st_uid)
+        yield problem(
+            "owner",
+            f"{path} belongs to {owner}, {there[0]} to {name_of(user)}: the engine runs as one user",
+            f"chown {name_of(user)} {path}",
+        )
+    if not others:
+        yield well("owner", f"all files belong to {name_of(user)}")
+    if not patient.is_its_user:
+        yield warning("user", f"the engine's files belong to {name_of(user)}, not to who calls this", as_user(user))
+
+
+def _own_files(patient: Patient) -> list[Path]:
+    config = patient.config
+    files = [config.run_dir, config.jobs_dir, config.log.file]
+    return files if patient.database_file is None else [*files, patient.database_file]
+
+
+def private(patient: Patient) -> Iterator[Finding]:
+    """Who can enter the run directory can command the engine; who can read the database can read all jobs."""
+    database = patient.database_file
+    for what, path in (("run_dir", patient.config.run_dir), ("database", database)):
+        if path is None or not path.exists():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & _PRIVATE:
+            yield problem(
+                f"{what} mode",
+                f"{path} has mode {mode:04o}: other users can use it",
+                f"chmod go= {path}",
+                repair=Repair(f"Close {path} to others?", partial(_close, path)) if _is_mine(path) else None,
+            )
+
+
+def _is_mine(path: Path) -> bool:
+    return path.stat().st_uid == os.geteuid()
+
+
+def _close(path: Path) -> str:
+    mode = stat.S_IMODE(path.stat().st_mode) & ~_PRIVATE
+    path.chmod(mode)
+    return f"{path} has mode {mode:04o} now"
+
+
+def file_clock(patient: Patient) -> Iterator[Finding]:
+    """When a job started and ended is read from its files: on a network file system, by the clock of the file server."""
+    directory = patient.config.jobs_dir
+    if not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+        return
+    before = patient.clock.now()
+    with tempfile.TemporaryFile(dir=directory) as probe:
+        probe.write(b"execd doctor")
+        probe.flush()
+        written = from_timestamp(os.fstat(probe.fileno()).st_mtime)
+    yield compared("clock of jobs_dir", written, before, patient.clock.now(), patient.config.engine.lease)
+
+
+def run_files(patient: Patient) -> Iterator[Finding]:
+    """The engine's own small files: one that cannot be read hides what it says, one that was left half written is in the way."""
+    directory = patient.config.run_dir
+    if not (directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)):
+        return
+    for name in (state.STATE, state.ENGINE):
+        if (directory / name).exists() and not _is_json(directory / name):
+            yield problem(f"run_dir {name}", f"{directory / name} cannot be read", "the engine writes it anew: execd restart")
+    left = _left_over(directory)
+    if left:
+        yield warning(
+            "run_dir",
+            f"{number(len(left), 'file')} left there half written by processes that died",
+            "execd doctor --repair removes them",
+            left,
+            Repair("Remove them?", partial(_remove, directory)),
+        )
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text("utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _left_over(directory: Path) -> list[Path]:
+    """The temporary files of processes that are gone."""
+    found = ((path, _TEMPORARY.fullmatch(path.name)) for path in sorted(directory.iterdir()))
+    return [path for path, match in found if match and not psutil.pid_exists(int(match[1]))]
+
+
+def _remove(directory: Path) -> str:
+    left = _left_over(directory)
+    for path in left:
+        path.unlink(missing_ok=True)
+    return f"{number(len(left), 'file')} removed"
+
+
+CHECKS = (owners, private, file_clock, run_files)

@@ -1,0 +1,158 @@
+"""`execd doctor`: what is wrong, how to mend it, and the safe repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of
+from execution_engine.cli.output import harmless, on_terminal, print_json, print_table
+from execution_engine.errors import ConfigError, ExecdError
+
+if TYPE_CHECKING:
+    from execution_engine.cli.diagnosis.findings import Finding
+    from execution_engine.cli.diagnosis.patient import Patient
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Offer the safe repairs, one by one, and carry out those that are wanted.")
+@click.option("--yes", is_flag=True, help="With --repair: carry out all of them without asking.")
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, repair: bool, yes: bool, as_json: bool) -> None:
+    """Find out what is wrong, and how to mend it.
+
+    Looks at the configuration and the plug-ins, the execution systems, the database and its indexes, clocks, directories
+    and the room in them, the engines and whether they make progress, and at every job that has not ended: leases that nobody
+    took up, jobs that no engine serves, directories and processes that belong to no job.  Works whether the engine runs or
+    not, and changes nothing without --repair.
+
+    \b
+    Examples:
+      execd doctor
+      execd doctor --repair
+      execd doctor --json
+
+    Exit code 0: all is well, or there are warnings only; 1: something is wrong, and was not repaired.
+    """
+    if yes and not repair:
+        raise click.UsageError("--yes goes with --repair")
+    if repair and as_json and not yes:
+        raise click.UsageError("--repair --json cannot ask: add --yes")
+    session = ctx.find_object(Session)
+    assert session is not None
+    findings = list(_findings(session))
+    if not as_json:
+        _print(findings)
+    repaired = _repaired(findings, ask=not yes, quiet=as_json) if repair else {}
+    if as_json:
+        print_json(_report(findings, repaired))
+    ctx.exit(ExitCode.FAILED if _left(findings, repaired) else ExitCode.DONE)
+
+
+def _findings(session: Session) -> Iterable[Finding]:
+    from execution_engine.cli.diagnosis.examination import examine
+    from execution_engine.cli.diagnosis.findings import problem
+
+    patient, problems = _patient(session)
+    for text in problems:
+        yield problem("configuration", text, "mend it, then: execd check")
+    yield from examine(patient)
+
+
+def _patient(session: Session) -> tuple[Patient, list[str]]:
+    """What is to be examined, and what is wrong with its configuration.  Raises ConfigError when its essentials are bad."""
+    from execution_engine.cli.diagnosis.patient import Patient
+    from execution_engine.config import load_essentials
+    from execution_engine.engine.assembly import assemble
+
+    try:
+        site = assemble(session.config)
+    except ConfigError as error:
+        try:
+            essentials = load_essentials(session.path)
+        except ConfigError:
+            raise error from None
+        return Patient(essentials, None, session.clock), error.problems
+    return Patient(site.config, site, session.clock), []
+
+
+def _repaired(findings: list[Finding], *, ask: bool, quiet: bool) -> dict[int, str]:
+    """Carries out the repairs that are wanted: what was done, by the number of the finding."""
+    done: dict[int, str] = {}
+    for number, finding in enumerate(findings):
+        if finding.repair is None:
+            continue
+        if ask and not click.confirm(f"\n{finding.what}: {harmless(finding.repair.question)}"):
+            continue
+        try:
+            done[number] = finding.repair.carry_out()
+        except (ExecdError, OSError) as error:
+            complain(f"{finding.what}: {message_of(error) if isinstance(error, ExecdError) else error}")
+        else:
+            if not quiet:
+                click.echo(f"{finding.what}: {harmless(done[number])}")
+    return done
+
+
+def _left(findings: list[Finding], repaired: dict[int, str]) -> list[Finding]:
+    """The problems that are still there."""
+    from execution_engine.cli.diagnosis.findings import Level
+
+    return [found for number, found in enumerate(findings) if found.level is Level.PROBLEM and number not in repaired]
+
+
+def _report(findings: list[Finding], repaired: dict[int, str]) -> dict[str, Any]:
+    return {
+        "ok": not _left(findings, repaired),
+        "found": [
+            {
+                "what": found.what,
+                "level": found.level.lower(),
+                "message": found.message,
+                "mend": found.mend,
+                "examples": found.examples,
+                "repairable": found.repair is not None,
+                "repaired": repaired.get(number),
+            }
+            for number, found in enumerate(findings)
+        ],
+    }
+
+
+# --- for people
+
+
+def _print(findings: list[Finding]) -> None:
+    from execution_engine.cli.diagnosis.findings import Level
+
+    print_table(("STATE", "LOOKED AT", "FOUND"), [(found.level, found.what, found.message) for found in findings])
+    wrong = [found for found in findings if found.level is not Level.OK]
+    for level in (Level.PROBLEM, Level.WARNING):
+        chosen = [found for found in wrong if found.level is level and (found.mend or found.examples)]
+        if chosen:
+            click.echo(f"\n{'What to do about problems' if level is Level.PROBLEM else 'What to do about warnings'}")
+            _print_advice(chosen)
+    if not wrong:
+        click.echo("\nAll is well.")
+
+
+def _print_advice(findings: list[Finding]) -> None:
+    """A tree for a person at a terminal, indented lines for a file."""
+    from execution_engine.cli.diagnosis.findings import some
+
+    for found in findings:
+        lines = [text for text in (found.mend, some(found.examples)) if text]
+        if not on_terminal():
+            click.echo("\n  ".join([f"- {found.what}: {harmless(found.message)}", *map(harmless, lines)]))
+            continue
+        from rich.console import Console
+        from rich.text import Text
+        from rich.tree import Tree
+
+        tree = Tree(Text(f"{found.what}: {harmless(found.message)}"))
+        for line in lines:
+            tree.add(Text(harmless(line)))
+        Console().print(tree)

@@ -1,0 +1,40 @@
+"""Which machine this is, so that a reused host name or process id fools no engine that shares the database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+_MACHINE_ID = Path("/etc/machine-id")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PROCESSES = Path("/proc/self/ns/pid")
+_MARK = 8
+
+
+def machine_id() -> str:
+    """What the machine is called by itself; empty where it has no such name (many containers)."""
+    return _text(_MACHINE_ID)
+
+
+def kernel() -> str:
+    """The boot id of the kernel and the process namespace: who has the same sees the same processes."""
+    return f"{_text(_BOOT_ID)}/{_PROCESSES.stat().st_ino}"
+
+
+def place() -> str:
+    """Where jobs of this host belong: `node7-3f2a9c1d`, the host's name and a mark of machine and user.
+
+    A machine of the same name cannot see this one's processes, and another user can neither read nor signal what this user's
+    engines started: neither of them may judge their jobs.
+    """
+    mark = hashlib.sha256(f"{machine_id()}:{os.geteuid()}".encode()).hexdigest()[:_MARK]
+    return f"{socket.gethostname()}-{mark}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,43 @@
+"""What is wrong with a job's document, in words."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import ValidationError
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """A line for each bad field: where, what is wrong, what was found."""
+    lines: dict[str, str] = {}
+    for entry in error.errors(include_url=False, include_context=False):
+        location = _location(entry["loc"])
+        message = _EXPECTED.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
+        if not location or location == "_id":
+            lines.setdefault(message, message)
+        elif entry["type"] == "missing":
+            lines.setdefault(location, f"{location}: missing")
+        else:
+            found = repr(entry["input"])
+            found = found if len(found) <= 80 else found[:77] + "..."
+            text = f"{location}: {message}, found {found}"
+            lines[location] = f"{lines[location]}, or {message}" if location in lines else text
+    return list(lines.values())
+
+
+_EXPECTED = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected a document",
+    "string_type": "expected a string",
+    "bytes_type": "expected bytes",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "model_type": "expected a document",
+    "extra_forbidden": "no such field",
+}
+_UNION_BRANCH = re.compile(r"(function-|tuple\[|Source$|str$|bytes$|bool$|dict\[|constrained)")
+
+
+def _location(path: tuple[int | str, ...]) -> str:
+    """`resources.memory`, `inputs.a.txt`; without the names that pydantic gives to the branches of a union."""
+    return ".".join(str(part) for part in path if not (isinstance(part, str) and _UNION_BRANCH.match(part)))

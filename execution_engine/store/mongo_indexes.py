@@ -1,0 +1,54 @@
+"""The indexes of collections: what is missing or wrong, and how it is made right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pymongo import IndexModel
+from pymongo.collection import Collection
+
+from execution_engine.store.mongo_queries import Order
+
+Indexes = Iterable[tuple[Collection[Any], Iterable[tuple[Order, dict[str, Any]]]]]
+"""Collections, and the keys and options of each index that they must have."""
+
+_MISSING, _ANOTHER = "is missing", "is another than it must be"
+
+
+def make_missing(indexes: Indexes) -> None:
+    """Makes the indexes that are missing, one at a time: FerretDB breaks off when several of a command are there already."""
+    for collection, model, what in _wrong(indexes):
+        if what == _MISSING:
+            collection.create_indexes([model])
+
+
+def wrong(indexes: Indexes) -> list[str]:
+    """A line for each index that is not as it must be."""
+    return [f"{collection.name}: {model.document['name']} {what}" for collection, model, what in _wrong(indexes)]
+
+
+def make_right(indexes: Indexes) -> None:
+    """Makes the missing ones, and the wrong ones anew."""
+    for collection, model, what in _wrong(indexes):
+        if what == _ANOTHER:
+            collection.drop_index(str(model.document["name"]))
+        collection.create_indexes([model])
+
+
+def _wrong(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]]:
+    for collection, wanted in indexes:
+        there = collection.index_information()
+        for keys, options in wanted:
+            model = IndexModel(keys, **options)
+            found = there.get(str(model.document["name"]))
+            if found is None:
+                yield collection, model, _MISSING
+            elif _definition(found["key"], found) != _definition(keys, options):
+                yield collection, model, _ANOTHER
+
+
+def _definition(keys: Order, options: dict[str, Any]) -> tuple[list[tuple[str, int]], bool]:
+    """What of an index decides what it is good for.  A server gives directions as numbers of any kind; FerretDB has no sparse
+    indexes, and does not say so."""
+    return [(key, int(way)) for key, way in keys], bool(options.get("unique"))

@@ -1,0 +1,70 @@
+"""What `execd doctor` asks of an embedded database."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from execution_engine.jobs.status import FINAL, Status
+from execution_engine.store.inspection import Inspection
+from execution_engine.store.job_store import Document
+from execution_engine.store.sqlite_rows import COLUMNS, Row, value_of
+from execution_engine.store.sqlite_schema import SCHEMAS, listed
+
+_INDEXES = {
+    found[1]: statement.strip()
+    for statement in ";\n".join(SCHEMAS).split(";\n")
+    if (found := re.match(r"\s*CREATE INDEX (\w+)", statement))
+}
+
+Use = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+
+class SqliteInspection(Inspection):
+    """`reading` and `writing` give the store's connection, the latter in a transaction."""
+
+    def __init__(self, reading: Use, writing: Use) -> None:
+        self._reading, self._writing = reading, writing
+
+    def wrong_indexes(self) -> list[str]:
+        with self._reading() as connection:
+            return [f"{name} {what}" for name, what in _wrong(connection)]
+
+    def make_indexes(self) -> None:
+        with self._writing() as connection:
+            for name, _ in _wrong(connection):
+                connection.execute(f"DROP INDEX IF EXISTS {name}")
+                connection.execute(_INDEXES[name])
+
+    def clock(self) -> datetime | None:
+        return None
+
+    def unfinished(self) -> Iterator[Document]:
+        return self._documents(f"status IN {listed(set(Status) - FINAL)}")
+
+    def untold(self) -> Iterator[Document]:
+        # the + keeps SQLite from looking by status, at all that have ended
+        return self._documents(f"due_at IS NOT NULL AND +status IN {listed(FINAL)}")
+
+    def _documents(self, where: str) -> Iterator[Document]:
+        with self._reading() as connection:
+            for values in connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE {where}"):
+                yield Row(values).document()
+
+    def ids(self) -> Iterator[Any]:
+        with self._reading() as connection:
+            for (text,) in connection.execute("SELECT id FROM jobs"):
+                yield value_of(text)
+
+
+def _wrong(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    there = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'").fetchall())
+    return [
+        (name, "is another than it must be" if name in there else "is missing")
+        for name, statement in _INDEXES.items()
+        if there.get(name) != statement
+    ]
