@@ -1,8 +1,9 @@
 """What all actors have in common: a short-lived process that claims batches of jobs, works on them and reports.
 
 An actor's messages to the monitor: `{"beat": true}` while it makes progress, `{"did": {...}}` after each batch, `{"idle":
-true}` when it found nothing to do and waits for a while, `{"outage": what, "error": text}` when the database or its system did
-not answer.  The monitor's to an actor: `{"go": true}` (look again) and `{"stop": true}` (finish the batch and end).
+true}` when it found nothing to do and waits for a while, `{"outage": what, "error": text, "since": seconds}` when the database
+or its system did not answer in a turn that began then (monotonic).  The monitor's to an actor: `{"go": true}` (look again) and
+`{"stop": true}` (finish the batch and end).
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Actor(ABC):
         self._held: set[str] = set()
         self._leases_end = 0.0
         self._last_beat = 0.0
+        self._turn_began = self.clock.monotonic()
         self._beat_interval = min(_BEAT_INTERVAL, self.settings.lease / 6)
         self._stopping = False
 
@@ -92,6 +94,7 @@ class Actor(ABC):
             while not self._stopping and self.clock.monotonic() < end:
                 self.beat()
                 self.doing = ""
+                self._turn_began = self.clock.monotonic()
                 had = self.turn()
                 self._held.clear()  # a turn ends with its jobs given back
                 if had == 0 and not self._wait_for_work():
@@ -102,12 +105,12 @@ class Actor(ABC):
             events.emit("actor.late", actor=self.owner.rpartition("/")[2], why=str(error), doing=self.doing)
             return EXIT_OUTAGE
         except StoreUnavailable as error:
-            self.tell(outage="database", error=str(error))
+            self.tell_outage("database", str(error))
             return EXIT_OUTAGE
         except ExecutionSystemError as error:
             if not error.transient:
                 raise
-            self.tell(outage="system", error=str(error))
+            self.tell_outage("system", str(error))
             return EXIT_OUTAGE
         finally:
             self.close()
@@ -146,6 +149,10 @@ class Actor(ABC):
         noted, self._noted = self._noted, {}
         if not self._channel.send({**noted, **message}):
             raise Stop
+
+    def tell_outage(self, what: str, error: str) -> None:
+        """Tells the monitor what did not answer, and since when at the latest: meanwhile others may have found it answering."""
+        self.tell(outage=what, error=error, since=self._turn_began)
 
     def note(self, **message: Any) -> None:
         """Has the monitor told with the next message: one less that wakes it."""

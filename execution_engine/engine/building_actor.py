@@ -91,7 +91,7 @@ class BuildingActor(Actor):
 
     def _later(self, job: Job, error: OSError) -> Change:
         """The machine's fault, not the job's: a full disk, a directory that cannot be written.  The job waits."""
-        self.tell(outage="jobs_dir", error=f"cannot build in {self.site.config.jobs_dir}: {error}")
+        self.tell_outage("jobs_dir", f"cannot build in {self.site.config.jobs_dir}: {error}")
         return Change(
             job, Status.TO_BE_BUILT, why=f"cannot be built now: {error}", due_at=self.due_in(self.settings.retry_delay.max / 4)
         )

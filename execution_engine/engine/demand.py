@@ -29,7 +29,7 @@ class Demand:
         if "works" in message:
             self._outages.over(_thing(message["works"], post))
         if "outage" in message:
-            self._outages.report(_thing(message["outage"], post), str(message.get("error", "")))
+            self._outages.report(_thing(message["outage"], post), str(message.get("error", "")), message.get("since"))
         if "full" in message and post.system:
             self._watch.full(post.system, full=message["full"])
         if "did" in message:

@@ -35,10 +35,13 @@ class Outages:
         """before what does not answer is tried again: the first, and the longest"""
         self._current: dict[str, Outage] = {}
         self._last: dict[str, dict[str, str]] = {}
+        self._ended: dict[str, float] = {}
 
-    def report(self, what: str, error: str) -> None:
-        """`what` did not answer just now."""
+    def report(self, what: str, error: str, since: float | None = None) -> None:
+        """`what` did not answer just now.  `since`: when the try began, monotonic; in an outage that is over, it says nothing new."""
         now = self._clock.monotonic()
+        if since is not None and since < self._ended.get(what, since):
+            return
         self._last[what] = {"error": error, "at": self._clock.now().isoformat()}
         known = self._current.get(what)
         if known is None:
@@ -56,6 +59,7 @@ class Outages:
     def over(self, what: str) -> None:
         """`what` answered."""
         if (known := self._current.pop(what, None)) is not None:
+            self._ended[what] = self._clock.monotonic()
             seconds = round((self._clock.now() - known.since).total_seconds(), 1)
             events.emit("outage.ended", what=what, after=seconds, attempts=known.count)
 

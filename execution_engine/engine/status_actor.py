@@ -114,12 +114,12 @@ class StatusActor(LaneActor):
         try:
             statuses = self.system.get_statuses(jobs)
         except ExecutionSystemError as error:
-            self.tell(outage="system", error=str(error))
+            self.tell_outage("system", str(error))
             return {}
         except Exception as error:  # noqa: BLE001 - a fault of an administrator's class says nothing about any job
             text = "".join(traceback.format_exception(error))
             events.emit("system.error", system=self.name, job="", error=repr(error), traceback=text)
-            self.tell(outage="system", error=f"get_statuses raised {error!r}")
+            self.tell_outage("system", f"get_statuses raised {error!r}")
             return {}
         self.note(works="system")
         return statuses

@@ -127,7 +127,7 @@ class SubmitActor(LaneActor):
     def _again(self, job: Job, message: str) -> Change:
         """The system is down or busy and certainly did not take the job."""
         if not is_healthy(self.system):
-            self.tell(outage="system", error=message)
+            self.tell_outage("system", message)
         return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _no_room(self, job: Job, message: str) -> Change:
@@ -137,7 +137,7 @@ class SubmitActor(LaneActor):
 
     def _unanswered(self, job: Job, error: OSError) -> Change:
         """The connection broke: the system may have the job.  It stays `submitting`; the next claim looks for it first."""
-        self.tell(outage="system", error=str(error))
+        self.tell_outage("system", str(error))
         return Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _unsure(self, job: Job, outcome: object) -> Change:

@@ -6,7 +6,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,12 +133,18 @@ class JobSite:
             time.sleep(0.01)
 
     def _touches(self, pid: int) -> bool:
-        process = Path(f"/proc/{pid}")
-        try:
-            links = [(process / "cwd").readlink(), *(link.readlink() for link in (process / "fd").iterdir())]
-        except OSError:
-            return False
-        return f"{self.root}/".encode() in _told(pid) or any(self.root in link.parents for link in links)
+        return f"{self.root}/".encode() in _told(pid) or any(self.root in link.parents for link in _links(pid))
+
+
+def _links(pid: int) -> Iterator[Path]:
+    """Where a process is and what it has open; a file that it closes meanwhile is left out."""
+    process = Path(f"/proc/{pid}")
+    with suppress(OSError):
+        yield (process / "cwd").readlink()
+    with suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with suppress(OSError):
+                yield link.readlink()
 
 
 def _told(pid: int) -> bytes:

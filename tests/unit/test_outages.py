@@ -32,6 +32,20 @@ def test_what_answers_again_needs_no_other_look() -> None:
     assert not outages.any_again()
 
 
+def test_a_try_that_began_in_an_outage_that_is_over_does_not_begin_another() -> None:
+    clock = HeldClock()
+    outages = Outages(clock)
+    outages.report("database", "no answer")
+    clock.move(1.0)
+    began_in_it = clock.monotonic()
+    clock.move(1.0)
+    outages.over("database")
+    outages.report("database", "timed out", since=began_in_it)
+    assert outages.error("database") is None
+    outages.report("database", "timed out", since=clock.monotonic())
+    assert outages.error("database") == "timed out"
+
+
 def test_a_new_configuration_ends_the_wait_and_drops_what_it_has_no_more() -> None:
     outages = Outages(HeldClock())
     outages.report("system cluster", "no such command")

@@ -101,7 +101,7 @@ def test_an_outage_ends_the_batch_and_leaves_the_pace_to_the_monitor(desk: Desk,
     system = Faulty(tmp_path, well=False)
     assert desk.run(system) == EXIT_OUTAGE
     assert len([name for name in system.asked if name.startswith("stuck")]) == 1, "the others would fare alike"
-    assert desk.told[-1] == {"outage": "system", "error": "qdel: Connection timed out"}
+    assert desk.told[-1] == {"outage": "system", "error": "qdel: Connection timed out", "since": desk.clock.monotonic()}
     done = system.asked[:-1]
     assert [name for name in ("fine", "last") if job(desk.store, name).request is None] == done, "what was done is stored"
     assert job(desk.store, "stuck1").request == job(desk.store, "stuck2").request == "kill"
