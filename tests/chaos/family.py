@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Collection
+from contextlib import suppress
 
 import psutil
 
@@ -38,6 +39,17 @@ def living() -> dict[psutil.Process, str]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def workers() -> list[tuple[psutil.Process, str]]:
+    """The descendants that live, in the order of their ids, less the jobs: a job bears its keeper's title from fork to exec."""
+    found = living()
+    jobs = set()
+    for keeper, title in found.items():
+        if title.startswith("execd: local"):
+            with suppress(psutil.NoSuchProcess):
+                jobs.update(keeper.children())
+    return sorted(((process, title) for process, title in found.items() if process not in jobs), key=lambda each: each[0].pid)
 
 
 def end_all() -> None:

@@ -218,7 +218,7 @@ class Storm:
     def _hit(self, blow: signal.Signals) -> None:
         """Signals a process: first the kind is chosen, so that those with many processes are not hit more often."""
         there: dict[str, list[psutil.Process]] = {}
-        for process, title in sorted(family.living().items(), key=lambda found: found[0].pid):
+        for process, title in family.workers():
             kind = next((kind for kind in VICTIMS if title.startswith(kind)), None)
             if kind is not None:
                 there.setdefault(kind, []).append(process)
