@@ -38,7 +38,7 @@ class Outages:
         self._ended: dict[str, float] = {}
 
     def report(self, what: str, error: str, since: float | None = None) -> None:
-        """`what` did not answer just now.  `since`: when the try began (monotonic); one from an outage that is over is old news."""
+        """`what` did not answer just now.  `since`: when the try began, monotonic; one in an outage that is over is old news."""
         now = self._clock.monotonic()
         if since is not None and since < self._ended.get(what, since):
             return
