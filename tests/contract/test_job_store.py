@@ -6,7 +6,7 @@ import pytest
 from bson import Int64
 
 from execution_engine.jobs.attempts import next_attempt
-from execution_engine.jobs.job import Exit
+from execution_engine.jobs.job import Exit, Job
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import FIRST, LATEST
 from execution_engine.store.job_store import BrokenJob, Change, JobStore, Query, Work
@@ -390,6 +390,39 @@ def test_an_answered_request_is_removed_unless_it_is_another_by_now(store: JobSt
     assert (job(store, job_id).status, job(store, job_id).request) == (S.HOLD, "kill")
     assert apply(store, claim_job(store, REQUEST), S.KILLED, answered="kill")
     assert "request" not in document(store, job_id)
+
+
+def claimed_again(store: JobStore, crash: str | None) -> Job:
+    """A job that is claimed for its request, after an actor that did not answer it; with `crash`, it died with the job."""
+    store.insert([a_job(request="hold")])
+    claim(store, REQUEST)
+    store.release("boot/1", now(), crash=crash)
+    return claim_job(store, REQUEST)
+
+
+@pytest.mark.parametrize(("before", "crash", "crashes"), [(None, None, 0), ("signal 9", None, 0), ("signal 9", "unsure", 2)])
+def test_an_answer_to_a_request_that_was_withdrawn_ends_the_lease_and_settles_its_crashes(
+    store: JobStore, before: str | None, crash: str | None, crashes: int
+) -> None:
+    held = claimed_again(store, before)
+    assert apply(store, held, held.status, answered="hold", keep_lease=True)  # as its app withdraws it: nothing else changes
+    assert "request" not in document(store, held.id)
+    assert job(store, held.id).lease == held.lease
+    assert apply(store, held, held.status, answered="hold", crash=crash)
+    lease = job(store, held.id).lease
+    assert (lease.owner, lease.until, lease.crashes, lease.token) == (None, None, crashes, held.lease.token)
+
+
+@pytest.mark.parametrize(("first", "second", "crashes"), [("unsure", None, 0), (None, "unsure", 2)])
+def test_an_answer_to_a_request_that_another_has_answered_settles_the_crashes(
+    store: JobStore, first: str | None, second: str | None, crashes: int
+) -> None:
+    held = claimed_again(store, "signal 9")
+    assert apply(store, held, held.status, answered="hold", crash=first, by="boot/2")
+    assert apply(store, held, held.status, answered="hold", crash=second)
+    lease = job(store, held.id).lease
+    assert (lease.owner, lease.until, lease.crashes) == (None, None, crashes)
+    assert "request" not in document(store, held.id)
 
 
 def test_a_request_on_a_draft_or_that_is_no_text_is_left_alone(store: JobStore) -> None:
