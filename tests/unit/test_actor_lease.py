@@ -50,19 +50,6 @@ def others_claim(store: SqliteJobStore, clock: HeldClock) -> list[Claimed]:
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: HeldClock) -> Iterator[SqliteJobStore]:
-    store = SqliteJobStore(tmp_path / "execd.db", clock)
-    store.boot(create=True)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def told() -> Iterator[list[str]]:
     """The names of the events that were emitted."""
     names: list[str] = []

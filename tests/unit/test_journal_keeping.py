@@ -33,19 +33,6 @@ def relay(tmp_path: Path) -> Relay:
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: HeldClock) -> Iterator[SqliteJobStore]:
-    store = SqliteJobStore(tmp_path / "execd.db", clock)
-    store.boot(create=True)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def chronicle(store: SqliteJobStore, clock: HeldClock) -> Chronicle:
     chronicle = Chronicle(store.journal, "e2", clock)
     chronicle.keep = 30 * DAY

@@ -23,11 +23,6 @@ Made = Callable[..., Logger]
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "log" / "execd.log"
 

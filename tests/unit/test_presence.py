@@ -25,19 +25,6 @@ PATIENCE = LEASE + 5
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: HeldClock) -> Iterator[SqliteJobStore]:
-    store = SqliteJobStore(tmp_path / "execd.db", clock)
-    store.boot(create=True)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def told() -> Iterator[list[events.Record]]:
     """The events that were emitted."""
     records: list[events.Record] = []

@@ -18,19 +18,6 @@ from tests.support.jobs import a_job, claim
 
 
 @pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: HeldClock) -> Iterator[SqliteJobStore]:
-    store = SqliteJobStore(tmp_path / "execd.db", clock)
-    store.boot(create=True)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def releases(store: SqliteJobStore, clock: HeldClock) -> Releases:
     return Releases(store, clock)
 

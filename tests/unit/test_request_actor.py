@@ -77,10 +77,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    clock = HeldClock()
-    store = SqliteJobStore(tmp_path / "execd.db", clock)
-    store.boot(create=True)
+def desk(tmp_path: Path, clock: HeldClock, store: SqliteJobStore) -> Iterator[Desk]:
     config = configuration(tmp_path, engine={"actor_linger": 0, "retry_delay": {"max": RETRY_DELAY}})
     site = assemble(config)
     monitor, end = Channel.pair()
@@ -91,7 +88,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         return actor
 
     yield Desk(store, clock, monitor, make, lane(site.systems["here"]))
-    store.close()
     monitor.close()
     end.close()
 

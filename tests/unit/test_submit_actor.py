@@ -22,8 +22,7 @@ LEASE = 60.0
 JOBS = 10
 
 
-def test_looking_for_many_jobs_may_take_longer_than_the_lease(tmp_path: Path) -> None:
-    clock = HeldClock()
+def test_looking_for_many_jobs_may_take_longer_than_the_lease(tmp_path: Path, clock: HeldClock, store: SqliteJobStore) -> None:
     taken: list[Claimed] = []
 
     class Slow(ExecutionSystem):
@@ -48,14 +47,12 @@ def test_looking_for_many_jobs_may_take_longer_than_the_lease(tmp_path: Path) ->
     site = assemble(config)
     here = lane(site.systems["here"])
     monitor, end = Channel.pair()
-    with SqliteJobStore(tmp_path / "execd.db", clock) as store:
-        store.boot(create=True)
-        begun = {"status": "submitting", "due_at": clock.now(), "execution": {"lane": here, "system": "here", "name": "n"}}
-        store.insert([{**a_job(), **begun} for _ in range(JOBS)])
-        actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1"), "here")
-        actor.system = Slow(Context("here", tmp_path), Options())
-        assert actor.run() == 0
-        assert not taken
-        assert store.count() == {"submitted": JOBS}
+    begun = {"status": "submitting", "due_at": clock.now(), "execution": {"lane": here, "system": "here", "name": "n"}}
+    store.insert([{**a_job(), **begun} for _ in range(JOBS)])
+    actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1"), "here")
+    actor.system = Slow(Context("here", tmp_path), Options())
+    assert actor.run() == 0
+    assert not taken
+    assert store.count() == {"submitted": JOBS}
     monitor.close()
     end.close()
