@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -107,23 +108,15 @@ class GivenServer:
         """Nothing: it is not ours."""
 
 
-class LosingProxy:
-    """Stands between a client and a server, and can lose one answer: it cuts the connection in its place."""
+class Proxy(ABC):
+    """Stands between clients and a server, and decides on each answer."""
 
-    def __init__(self, port: int, marker: bytes) -> None:
-        """Counts only the requests that contain `marker`."""
+    def __init__(self, port: int) -> None:
         self._target = (HOST, port)
-        self._marker = marker
-        self._left = 0
         self._listener = socket.create_server((HOST, 0))
         self._open: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
-        self.lost = 0
         threading.Thread(target=self._accept, daemon=True).start()
-
-    def lose_answer(self, number: int) -> None:
-        """The answer to the `number`th request from now will be lost."""
-        self._left = number
 
     def close(self) -> None:
         """Ends all connections."""
@@ -134,6 +127,10 @@ class LosingProxy:
                 continue
             finally:
                 connection.close()
+
+    @abstractmethod
+    def answer(self, request: bytes, server: socket.socket) -> bytes:
+        """What the client gets; nothing: its connection is cut in the answer's place."""
 
     def _accept(self) -> None:
         while True:
@@ -147,20 +144,43 @@ class LosingProxy:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         try:
-            while request := message(client):
-                server.sendall(request)
-                answer = message(server)
-                if self._marker in request and self._left:
-                    self._left -= 1
-                    if self._left == 0:
-                        self.lost += 1
-                        break
+            while (request := message(client)) and (answer := self.answer(request, server)):
                 client.sendall(answer)
         except OSError:
             return
         finally:
             client.close()
             server.close()
+
+
+class LosingProxy(Proxy):
+    """Passes everything on, and can lose one answer."""
+
+    def __init__(self, port: int, marker: bytes) -> None:
+        """Counts only the requests that contain `marker`."""
+        super().__init__(port)
+        self._marker = marker
+        self._left = 0
+        self.lost = 0
+
+    def lose_answer(self, number: int) -> None:
+        """The answer to the `number`th request from now will be lost."""
+        self._left = number
+
+    def answer(self, request: bytes, server: socket.socket) -> bytes:
+        answer = passed_on(request, server)
+        if self._marker in request and self._left:
+            self._left -= 1
+            if self._left == 0:
+                self.lost += 1
+                return b""
+        return answer
+
+
+def passed_on(request: bytes, server: socket.socket) -> bytes:
+    """What the server answers."""
+    server.sendall(request)
+    return message(server)
 
 
 def message(connection: socket.socket) -> bytes:
