@@ -14,46 +14,23 @@ from execution_engine.config import load
 from execution_engine.engine.assembly import assemble
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
-from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
-from execution_engine.systems.execution_systems import Context
 from execution_engine.systems.ogs import OGS
+from tests.support.command_site import CommandSite
 
 ROOT = Path(__file__).parents[2]
 CAPTURED = Path(__file__).parent / "gridengine_output"
 
 
-class Site:
-    """A system whose commands are in a directory of the test's own."""
+class Site(CommandSite):
+    """One with a Grid Engine's commands."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
-        self.commands = directory / "commands"
-        self.commands.mkdir()
-        context = Context("cluster", directory, {"PATH": "/usr/bin:/bin"})
-        self.system = OGS(context, OGS.Options.model_validate({"commands": str(self.commands), "timeout": 5, **options}))
-        self.directory = directory
-
-    def command(self, name: str, text: str) -> None:
-        """Makes a command; it notes each of its calls."""
-        script = self.commands / name
-        script.write_text(f'#!/bin/sh\necho "$0 $*" >>{self.directory}/calls\n{text}\n')
-        script.chmod(0o755)
+        super().__init__(directory, "cluster")
+        self.system = OGS(self.context, OGS.Options.model_validate({"commands": str(self.commands), "timeout": 5, **options}))
 
     def prints(self, name: str, file: str, code: int = 0) -> None:
         self.command(name, f"cat {CAPTURED / file}; exit {code}")
-
-    def calls(self) -> list[str]:
-        file = self.directory / "calls"
-        return [line.removeprefix(f"{self.commands}/") for line in file.read_text().splitlines()] if file.exists() else []
-
-    def job(self, name: str, **fields: Any) -> Job:
-        directory = self.directory / name
-        (directory / ".execd").mkdir(parents=True)
-        document = {"_id": name, "status": "running", "command": "x", "dir": str(directory), "attempt": 1, **fields}
-        return Job.from_document({**document, "execution": {"name": f"execd-{name}-1", "job_no": "1"}})
-
-    def started(self, job: Job) -> None:
-        (Path(str(job.dir)) / ".execd/started").write_text("execd-start-1 attempt=1 pid=1 start=2 host=node1 end\n")
 
 
 @pytest.fixture

@@ -19,40 +19,21 @@ from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems.execution_systems import Context
 from execution_engine.systems.torque import Torque
+from tests.support.command_site import CommandSite
 
 ROOT = Path(__file__).parents[2]
 LISTING = Path(__file__).parent / "torque_output" / "qstat.xml"
 
 
-class Site:
-    """A system whose commands are in a directory of the test's own."""
+class Site(CommandSite):
+    """One with a Torque server's commands."""
+
+    job_no = "1.head01"
 
     def __init__(self, directory: Path, **options: Any) -> None:
-        self.commands = directory / "commands"
-        self.commands.mkdir()
-        context = Context("pbs", directory, {"PATH": "/usr/bin:/bin"})
+        super().__init__(directory, "pbs")
         given = {"commands": str(self.commands), "drmaa_library": "/opt/libdrmaa.so", "timeout": 5, **options}
-        self.system = Torque(context, Torque.Options.model_validate(given))
-        self.directory = directory
-
-    def command(self, name: str, text: str) -> None:
-        """Makes a command; it notes each of its calls."""
-        script = self.commands / name
-        script.write_text(f'#!/bin/sh\necho "$0 $*" >>{self.directory}/calls\n{text}\n')
-        script.chmod(0o755)
-
-    def calls(self) -> list[str]:
-        file = self.directory / "calls"
-        return [line.removeprefix(f"{self.commands}/") for line in file.read_text().splitlines()] if file.exists() else []
-
-    def job(self, name: str, **fields: Any) -> Job:
-        directory = self.directory / name
-        (directory / ".execd").mkdir(parents=True)
-        document = {"_id": name, "status": "running", "command": "x", "dir": str(directory), "attempt": 1, **fields}
-        return Job.from_document({**document, "execution": {"name": f"execd-{name}-1", "job_no": "1.head01"}})
-
-    def started(self, job: Job) -> None:
-        (Path(str(job.dir)) / ".execd/started").write_text("execd-start-1 attempt=1 pid=1 start=2 host=node1 end\n")
+        self.system = Torque(self.context, Torque.Options.model_validate(given))
 
 
 @pytest.fixture
