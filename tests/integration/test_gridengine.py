@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from execution_engine.jobs.status import FINAL, Status
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, ends, statuses, until
 from tests.support.gridengine import FOREIGN, Cell, gridengine_site
 from tests.support.job_sites import JobSite, submitted
 
@@ -31,14 +31,6 @@ def engine(gridengine_engine: Engine) -> Iterator[Engine]:
 def site(gridengine: Cell, tmp_path: Path) -> Iterator[JobSite]:
     """The system alone, without an engine."""
     yield from gridengine_site(gridengine, tmp_path)
-
-
-def ends(jobs: list[dict[str, Any]]) -> list[tuple[str, int | None, str | None]]:
-    return [(job["status"], job["exit"]["code"], job["exit"]["reason"]) for job in jobs]
-
-
-def statuses(job: dict[str, Any]) -> list[str]:
-    return [entry["status"] for entry in job["history"]]
 
 
 def at(seconds: int) -> str:

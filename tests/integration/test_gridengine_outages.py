@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, statuses, until
 from tests.support.gridengine import Cell
 
 pytestmark = pytest.mark.gridengine
@@ -21,10 +21,6 @@ def engine(own_gridengine: Cell, make_engine: MakeEngine) -> Engine:
     engine = make_engine(**own_gridengine.settings(timeout="2s"))
     engine.start()
     return engine
-
-
-def statuses(job: dict[str, Any]) -> list[str]:
-    return [entry["status"] for entry in job["history"]]
 
 
 def system(engine: Engine) -> dict[str, Any]:

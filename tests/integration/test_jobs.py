@@ -11,17 +11,13 @@ import pytest
 
 from execution_engine.jobs.status import TRANSITIONS, Status
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, statuses, until
 
 
 @pytest.fixture
 def engine(shared_engine: Engine) -> Engine:
     """One engine for the whole module: only the tests that need another one make their own."""
     return shared_engine
-
-
-def statuses(job: dict[str, Any]) -> list[str]:
-    return [entry["status"] for entry in job["history"]]
 
 
 def test_a_job_goes_from_the_insert_to_the_end(engine: Engine) -> None:

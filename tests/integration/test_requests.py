@@ -12,7 +12,7 @@ import pytest
 
 from execution_engine.jobs.status import FINAL
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, statuses, until
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_suspend_stops_the_whole_group_and_resume_lets_it_go_on(engine: Engine) 
     engine.execd("resume", str(job_id))
     (job,) = engine.wait([job_id])
     assert job["status"] == "finished"
-    assert [entry["status"] for entry in job["history"]][-3:] == ["suspended", "running", "finished"]
+    assert statuses(job)[-3:] == ["suspended", "running", "finished"]
 
 
 def test_a_job_that_is_resumed_before_anybody_saw_it_suspended_goes_on(make_engine: MakeEngine) -> None:

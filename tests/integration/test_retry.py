@@ -14,7 +14,7 @@ import pytest
 
 from execution_engine.jobs.status import FINAL
 from tests.support.engine_fixtures import TWO_SLOTS, MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, statuses, until
 from tests.support.servers import silent_server, web_server
 
 FAILS_FIRST = "[ $EXECD_ATTEMPT -gt 1 ] || exit 3"
@@ -58,7 +58,7 @@ def test_a_job_that_failed_is_tried_again_and_nothing_of_the_first_attempt_is_lo
     assert job["execution"]["name"] != failed["execution"]["name"]
     assert runs(tmp_path, job) == [1, 2]
     assert [engine.execd("logs", str(job["_id"]), *more).stdout for more in ((), ("--attempt", "1"))] == ["2\n", "1\n"]
-    assert [entry["status"] for entry in job["history"]].count("to be built") == 1
+    assert statuses(job).count("to be built") == 1
     assert "exit code 3" in engine.execd("show", str(job["_id"])).stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.status import Status
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, ends, statuses, until
 from tests.support.job_sites import JobSite, submitted
 from tests.support.torque_server import StandIn, torque_site
 
@@ -19,14 +19,6 @@ from tests.support.torque_server import StandIn, torque_site
 def engine(torque_engine: Engine) -> Engine:
     """One engine for the whole module."""
     return torque_engine
-
-
-def ends(jobs: list[dict[str, Any]]) -> list[tuple[str, int | None, str | None]]:
-    return [(job["status"], job["exit"]["code"], job["exit"]["reason"]) for job in jobs]
-
-
-def statuses(job: dict[str, Any]) -> list[str]:
-    return [entry["status"] for entry in job["history"]]
 
 
 LATER = "-a 203001010000"

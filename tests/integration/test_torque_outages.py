@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, statuses, until
 from tests.support.torque_server import StandIn
 
 UNTIL_TOLD = "while [ ! -e go ]; do sleep 0.05; done"
@@ -52,7 +52,7 @@ def test_a_server_that_does_not_answer_changes_no_status_and_is_waited_for(engin
     (directories[0] / "go").touch()
     (job,) = engine.wait([running])
     assert job["status"] == "finished"
-    assert "unknown" not in [entry["status"] for entry in job["history"]]
+    assert "unknown" not in statuses(job)
     assert len(lines(engine, "pbs does not answer:")) == 1
     assert len(lines(engine, "pbs answers again")) == 1
 
@@ -93,7 +93,7 @@ def test_a_listing_that_is_cut_short_or_empty_declares_no_job_dead(
     (directory / "go").touch()
     (job,) = engine.wait([job_id])
     assert job["status"] == "finished"
-    assert "unknown" not in [entry["status"] for entry in job["history"]]
+    assert "unknown" not in statuses(job)
 
 
 def test_all_jobs_are_asked_about_in_one_question(engine: Engine, torque: StandIn) -> None:

@@ -164,6 +164,16 @@ class Engine:
         end_processes(self.directory)
 
 
+def statuses(job: dict[str, Any]) -> list[str]:
+    """The statuses that a job has come to, in order."""
+    return [entry["status"] for entry in job["history"]]
+
+
+def ends(jobs: list[dict[str, Any]]) -> list[tuple[str, int | None, str | None]]:
+    """Status, exit code and reason of jobs that have ended."""
+    return [(job["status"], job["exit"]["code"], job["exit"]["reason"]) for job in jobs]
+
+
 def end_processes(directory: Path) -> None:
     """Ends, by process id, whatever was started by an engine below the directory."""
     mine = [process for process in psutil.process_iter() if _belongs(process, directory)]
