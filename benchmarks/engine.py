@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,13 @@ class Site:
 
 
 def site_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of which a Site is made."""
+    """The options of which a Site is made; the command gets that, as `site`."""
+
+    @wraps(function)
+    def on_site(*, slots: int, directory: Path | None, jobs_dir: Path | None, database: str | None, **others: Any) -> None:
+        function(site=Site(slots, directory, jobs_dir, database), **others)
+
+    command: Callable[..., Any] = on_site
     existing = click.Path(path_type=Path, exists=True, file_okay=False)
     for option in (
         click.option("--database", metavar="URL", help="A MongoDB-speaking server; default: an embedded database."),
@@ -62,8 +69,8 @@ def site_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--slots", default=2, show_default=True, type=click.IntRange(1), help="Jobs at a time."),
     ):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 class Engine:

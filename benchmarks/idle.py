@@ -41,17 +41,8 @@ def come_to_rest(engine: Engine) -> None:
 @runs_option(5)
 @site_options
 @json_option
-def idle(
-    seconds: float,
-    runs: int,
-    slots: int,
-    directory: Path | None,
-    jobs_dir: Path | None,
-    database: str | None,
-    json_file: Path | None,
-) -> None:
+def idle(seconds: float, runs: int, site: Site, json_file: Path | None) -> None:
     """The processor time and the memory of an engine that has nothing to do."""
-    site = Site(slots, directory, jobs_dir, database)
     with an_engine(site) as engine, engine.running():
         come_to_rest(engine)
         measured = [measure(engine, seconds) for _ in range(runs)]

@@ -52,18 +52,8 @@ def _percentiles(name: str, values: list[float]) -> dict[str, float]:
 @runs_option(5)
 @site_options
 @json_option
-def latency(
-    jobs: int,
-    rest: float,
-    runs: int,
-    slots: int,
-    directory: Path | None,
-    jobs_dir: Path | None,
-    database: str | None,
-    json_file: Path | None,
-) -> None:
+def latency(jobs: int, rest: float, runs: int, site: Site, json_file: Path | None) -> None:
     """Milliseconds from an insert into an idle engine to the job's start, and to `finished`."""
-    site = Site(slots, directory, jobs_dir, database)
     measured: dict[str, list[dict[str, float]]] = {WITH_CONFIGURATION: [], WITH_DRIVER: []}
     with an_engine(site) as engine, engine.running():
         for _ in range(runs):

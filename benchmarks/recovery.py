@@ -118,18 +118,8 @@ def _until(condition: Callable[[], object]) -> None:
 @runs_option(3)
 @site_options
 @json_option
-def recovery(
-    far: int,
-    here: int,
-    runs: int,
-    slots: int,
-    directory: Path | None,
-    jobs_dir: Path | None,
-    database: str | None,
-    json_file: Path | None,
-) -> None:
+def recovery(far: int, here: int, runs: int, site: Site, json_file: Path | None) -> None:
     """Seconds from `execd start` after a `kill -9` of all processes until the jobs move again."""
-    site = Site(slots, directory, jobs_dir, database)
     measured = [_run(site, far, here) for _ in range(runs)]
     figures = [Figure(name, "s", tuple(run[name] for run in measured), goal="< 5") for name in measured[0]]
     settings = {"running on a cluster": far, "waiting here": here, **site.described}

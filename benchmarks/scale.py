@@ -105,19 +105,8 @@ def levels(ended_numbers: Sequence[int], waiting_number: int) -> list[Level]:
 @runs_option(5)
 @site_options
 @json_option
-def scale(
-    jobs: int,
-    ended_numbers: Sequence[int],
-    waiting_number: int,
-    runs: int,
-    slots: int,
-    directory: Path | None,
-    jobs_dir: Path | None,
-    database: str | None,
-    json_file: Path | None,
-) -> None:
+def scale(jobs: int, ended_numbers: Sequence[int], waiting_number: int, runs: int, site: Site, json_file: Path | None) -> None:
     """The throughput and the engine's memory with many ended and many waiting jobs in the database."""
-    site = Site(slots, directory, jobs_dir, database)
     with ExitStack() as stack:
         engines = [(level, stack.enter_context(an_engine(site))) for level in levels(ended_numbers, waiting_number)]
         for level, engine in engines:

@@ -54,18 +54,8 @@ def figures_of(group: str, runs: list[dict[str, float]], goal: str = "") -> list
 @runs_option(5)
 @site_options
 @json_option
-def throughput(
-    jobs: int,
-    notify: bool,
-    runs: int,
-    slots: int,
-    directory: Path | None,
-    jobs_dir: Path | None,
-    database: str | None,
-    json_file: Path | None,
-) -> None:
+def throughput(jobs: int, notify: bool, runs: int, site: Site, json_file: Path | None) -> None:
     """Jobs per second from insert to `finished`, and the engine's processor time per job by process."""
-    site = Site(slots, directory, jobs_dir, database)
     with ExitStack() as stack:
         hook = stack.enter_context(a_hook()) if notify else None
         engine = stack.enter_context(an_engine(site, **(hook.sections if hook else {})))
