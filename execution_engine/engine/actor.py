@@ -68,7 +68,8 @@ class Actor(ABC):
         self._held: set[str] = set()
         self._leases_end = 0.0
         self._last_beat = 0.0
-        self._turn_began = self.clock.monotonic()
+        self.turn_began = self.clock.monotonic()
+        """when what this turn knows was looked up, at the earliest"""
         self._beat_interval = min(_BEAT_INTERVAL, self.settings.lease / 6)
         self._stopping = False
 
@@ -94,7 +95,7 @@ class Actor(ABC):
             while not self._stopping and self.clock.monotonic() < end:
                 self.beat()
                 self.doing = ""
-                self._turn_began = self.clock.monotonic()
+                self.turn_began = self.clock.monotonic()
                 had = self.turn()
                 self._held.clear()  # a turn ends with its jobs given back
                 if had == 0 and not self._wait_for_work():
@@ -152,7 +153,7 @@ class Actor(ABC):
 
     def tell_outage(self, what: str, error: str) -> None:
         """Tells the monitor what did not answer, and since when at the latest: meanwhile others may have found it answering."""
-        self.tell(outage=what, error=error, since=self._turn_began)
+        self.tell(outage=what, error=error, since=self.turn_began)
 
     def note(self, **message: Any) -> None:
         """Has the monitor told with the next message: one less that wakes it."""

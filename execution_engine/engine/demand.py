@@ -31,7 +31,7 @@ class Demand:
         if "outage" in message:
             self._outages.report(_thing(message["outage"], post), str(message.get("error", "")), message.get("since"))
         if "full" in message and post.system:
-            self._watch.full(post.system, full=message["full"])
+            self._watch.full(post.system, full=message["full"], looked=message["looked"])
         if "did" in message:
             self._did(post, message["did"])
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from execution_engine import events
 from execution_engine.engine.actor import Workplace, announce_claims, is_healthy
 from execution_engine.engine.lane_actor import LaneActor
+from execution_engine.engine.room import Room
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, SystemFull
 from execution_engine.jobs.job import Job
@@ -24,19 +25,19 @@ class SubmitActor(LaneActor):
 
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
-        self._said_full: bool | None = None
+        self._room = Room(self.lane, self.store, self.clock)
+        self._said_full = False
         self._refused_more = False
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
-        slots = self.system.slots()
-        free = None if slots is None else slots - self.store.taken_cores(self.lane, self.clock.now())
+        free = self._room.free(self.system)
         if free is not None:
-            self._tell_if_full(free <= 0)
+            self._note_if_full(free <= 0)
             if free <= 0:
                 return 0
         claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
-        if not claims and slots is not None and free == slots:
+        if not claims and free is not None and not self._room.taken:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         announce_claims(claims, self.owner)
         adopted, others = self._adopt(claims)
@@ -48,7 +49,7 @@ class SubmitActor(LaneActor):
             self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
         if self._refused_more:
             self._refused_more = False
-            self.tell(full=True)
+            self._note_if_full(True)
             return 0  # no use in claiming the next ones
         return len(claims)
 
@@ -66,7 +67,9 @@ class SubmitActor(LaneActor):
             for job, outcome in self.system.run_many(jobs) if jobs else ():
                 self.beat()
                 done.append(self._outcome(job, outcome))
-                taken += done[-1].status in _TAKEN
+                if done[-1].status in _TAKEN:
+                    self._room.started(job.resources.cores)
+                    taken += 1
                 if self.clock.monotonic() - stored_at >= _STORE_INTERVAL:
                     self.apply(done)
                     done, stored_at = [], self.clock.monotonic()
@@ -74,10 +77,10 @@ class SubmitActor(LaneActor):
             self.apply(done)
         return taken
 
-    def _tell_if_full(self, full: bool) -> None:
-        if full is not self._said_full:
+    def _note_if_full(self, full: bool) -> None:
+        if full or self._said_full:
             self._said_full = full
-            self.tell(full=full)
+            self.note(full=full, looked=self.turn_began)
 
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Change], list[Claimed]]:
         """Jobs whose submission was cut short and that the system has after all, and the others."""
@@ -131,9 +134,10 @@ class SubmitActor(LaneActor):
         return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _no_room(self, job: Job, message: str) -> Change:
-        """The system has as many jobs as it takes.  The end of one makes room."""
+        """The system has as many jobs as it takes.  The end of one makes room, of which a system with slots tells."""
         self._refused_more = True
-        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
+        delay = 0.0 if self.system.takes_ahead else self.settings.retry_delay.min
+        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(delay))
 
     def _unanswered(self, job: Job, error: OSError) -> Change:
         """The connection broke: the system may have the job.  It stays `submitting`; the next claim looks for it first."""

@@ -21,6 +21,8 @@ class _System:
     active: int | None = None
     """jobs that it has; None: not asked yet"""
     full: bool = False
+    room_at: float = float("-inf")
+    """when a job ended last, or one came that may fit"""
     fresh: bool = False
     """jobs were submitted since the last answer, which may not have counted them"""
     woken_at: float = float("-inf")
@@ -65,15 +67,15 @@ class SystemsWatch:
         """Whether to look for jobs that wait for this system: not while all of its slots are taken."""
         return not self._systems[name].full
 
-    def full(self, name: str, *, full: bool) -> None:
-        """Whether all slots were taken when the submit actor looked last; the end of a job makes room."""
+    def full(self, name: str, *, full: bool, looked: float) -> None:
+        """Whether all slots were taken when the submit actor looked (monotonic); the end of a job since then made room."""
         if (system := self._systems.get(name)) is not None:
-            system.full = full
+            system.full = full and looked >= system.room_at
 
     def room(self, name: str) -> None:
         """A job ended, or one came that may fit."""
         if (system := self._systems.get(name)) is not None:
-            system.full = False
+            system.full, system.room_at = False, self._clock.monotonic()
 
     # --- asking
 

@@ -116,6 +116,10 @@ class ExecutionSystem(ABC):
     """True: a job's exit record is its end, and the system need not be asked about it again.  False: it ends only when the
     system has said so too."""
 
+    takes_ahead: ClassVar[bool] = False
+    """True: `run_many` may be given more jobs than there are slots; it starts each as soon as there is room, and gives back those
+    for which there is none in a moment (SystemFull)."""
+
     longest_interval: ClassVar[float | None] = None
     """Seconds: ask at least so often while there are jobs, where asking is cheap; None: as the configuration says."""
 

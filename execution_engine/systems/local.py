@@ -15,13 +15,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from execution_engine.errors import ExecutionSystemError, NotSupported
+from execution_engine.errors import ExecutionSystemError, NotSupported, SystemFull
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
@@ -53,6 +53,7 @@ class Local(execution_systems.ExecutionSystem):
     Options = LocalOptions
     host_bound = True
     record_suffices = False
+    takes_ahead = True
     longest_interval = 5.0
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
@@ -84,7 +85,8 @@ class Local(execution_systems.ExecutionSystem):
         return outcome
 
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, Started | Exception]]:
-        """Starts all that can be in one message to the keeper.  A job that was started before is not started again."""
+        """Hands all over in one message to the keeper, which starts each as soon as its cores fit into the slots, and answers
+        SystemFull for those that do not in a moment.  A job that was started before is not started again."""
         new: list[tuple[Job, Order]] = []
         for job in jobs:
             try:
@@ -98,19 +100,22 @@ class Local(execution_systems.ExecutionSystem):
                 yield job, error
         yield from zip((job for job, _ in new), self._start([order for _, order in new]), strict=True)
 
-    def _start(self, orders: list[Order]) -> list[Started | Exception]:
+    def _start(self, orders: list[Order]) -> Iterator[Started | Exception]:
         if not orders:
-            return []
+            return
+        told = 0
         try:
-            outcomes = self._keeper.ask("run", orders, environment=self.context.environment)
+            for outcome in self._keeper.stream("run", orders, environment=self.context.environment, slots=self.slots()):
+                told += 1
+                yield self._outcome(outcome)
         except (ExecutionSystemError, OSError) as error:
-            return [error] * len(orders)
-        return [
-            Started(outcome["id"], Status.RUNNING)
-            if "id" in outcome
-            else ExecutionSystemError(f"{self.context.name}: {outcome['message']}", transient=outcome["transient"])
-            for outcome in outcomes
-        ]
+            yield from [error] * (len(orders) - told)
+
+    def _outcome(self, outcome: dict[str, Any]) -> Started | Exception:
+        if "id" in outcome:
+            return Started(outcome["id"], Status.RUNNING)
+        message = f"{self.context.name}: {outcome['message']}"
+        return SystemFull(message) if outcome["full"] else ExecutionSystemError(message, transient=outcome["transient"])
 
     def _check(self, job: Job) -> None:
         if job.resources.cores > self.slots():
@@ -249,7 +254,7 @@ class Local(execution_systems.ExecutionSystem):
 
     def _order(self, job: Job) -> Order:
         wanted = job.resources
-        return Order(_directory(job), job.attempt, wanted.walltime, wanted.memory, self.context.kill_delay)
+        return Order(_directory(job), job.attempt, wanted.walltime, wanted.memory, self.context.kill_delay, wanted.cores)
 
     def _is_running(self, record: ProcessRecord) -> bool:
         return record.boot == processes.boot_id() and processes.is_alive(record.identity)

@@ -217,7 +217,7 @@ def test_a_probe_starts_no_keeper(site: JobSite) -> None:
 
 def test_slots_are_the_usable_processors_unless_the_configuration_says_otherwise(tmp_path: Path) -> None:
     context = Context("here", tmp_path)
-    assert local(context).slots() == len(os.sched_getaffinity(0))
+    assert local(context, slots="auto").slots() == len(os.sched_getaffinity(0))
     assert local(context, slots=7).slots() == 7
     for bad in (0, -1, "many", True, 1.5):
         with pytest.raises(ValidationError, match="slots"):
@@ -228,3 +228,26 @@ def _account(site: JobSite, job: object) -> Account:
     account = site.system.account(job, site.record(job))  # type: ignore[arg-type]
     assert account is not None
     return account
+
+
+def test_a_job_whose_resumption_was_cut_short_is_suspended_still_and_can_be_resumed(
+    site: JobSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = site.start("while [ ! -e stop ]; do echo x >>beats; sleep 0.01; done")
+    site.wait_file(job, "beats")
+    site.system.suspend(job)
+    send = processes.send
+
+    def send_one_and_die(process: processes.Process, number: signal.Signals) -> bool:
+        send(process, number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "send", send_one_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            site.system.resume(job)
+    assert site.system.get_status(job) is Status.SUSPENDED
+    site.system.resume(job)
+    assert site.system.get_status(job) is Status.RUNNING
+    site.file(job, "stop").touch()
+    site.wait_gone(job)

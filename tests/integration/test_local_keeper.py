@@ -59,12 +59,12 @@ def test_it_is_detached_from_the_process_that_needed_it(site: JobSite) -> None:
     assert (own / "cwd").readlink() == Path("/")
     assert (own / "cmdline").read_bytes().startswith(b"execd: local here")
     files = {link.readlink() for link in (own / "fd").iterdir()}
-    assert {path.name for path in files if site.root in path.parents} == {"run", "local-here.1.lock", "local-here.1.log"}
+    assert {path.name for path in files if site.root in path.parents} == {"run", "local-here.2.lock", "local-here.2.log"}
 
 
 def test_nobody_else_can_talk_to_it(site: JobSite) -> None:
     site.start(["true"])
-    assert stat.S_IMODE((site.run_dir / "local-here.1.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE((site.run_dir / "local-here.2.sock").stat().st_mode) == 0o600
 
 
 def test_many_that_need_it_at_once_start_one(site: JobSite) -> None:
@@ -80,7 +80,7 @@ def test_a_run_directory_with_a_long_path_is_no_hindrance(tmp_path: Path) -> Non
     run_dir = tmp_path / ("d" * 120)
     run_dir.mkdir()
     assert KeeperClient(run_dir, "here", idle=0.1).ask("watch", []) == []
-    until(lambda: not (run_dir / "local-here.1.sock").exists(), "the end of the keeper")
+    until(lambda: not (run_dir / "local-here.2.sock").exists(), "the end of the keeper")
 
 
 def test_it_sleeps_while_nothing_happens_and_is_small(site: JobSite) -> None:
@@ -96,12 +96,12 @@ def test_it_sleeps_while_nothing_happens_and_is_small(site: JobSite) -> None:
 def test_it_ends_when_it_has_nothing_to_do_and_not_before(site: JobSite) -> None:
     job = site.job("sleep 0.6; touch done")
     client = KeeperClient(site.run_dir, "here", idle=0.1)
-    ((outcome),) = client.ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH})
+    ((outcome),) = client.ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH}, slots=8)
     assert Identity.parse(outcome["id"])
     until(lambda: not site.alive(), "the end of the keeper")
     assert site.file(job, "done").exists()
     assert read(str(job.dir), 1).usage is not None
-    assert not (site.run_dir / "local-here.1.sock").exists()
+    assert not (site.run_dir / "local-here.2.sock").exists()
 
 
 def test_it_wakes_the_monitor_when_a_job_has_ended(site: JobSite) -> None:
@@ -117,20 +117,20 @@ def test_a_bad_request_is_refused_and_half_a_one_ignored(site: JobSite) -> None:
     client = KeeperClient(site.run_dir, "here")
     for op, jobs in (("dance", []), ("run", [["/nowhere"]]), ("kill", [1])):
         with pytest.raises(ValueError, match="refused: bad request"):
-            client.ask(op, jobs, environment={})
+            client.ask(op, jobs, environment={}, slots=8)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(site.run_dir / "local-here.1.sock"))
+        connection.connect(str(site.run_dir / "local-here.2.sock"))
         connection.sendall(b'{"op": "run", "jobs": [')
     assert client.ask("watch", []) == []
     assert len(site.alive()) == 1
 
 
 def test_a_keeper_that_does_not_start_is_an_outage(site: JobSite) -> None:
-    (site.run_dir / "local-here.1.lock").mkdir()
+    (site.run_dir / "local-here.2.lock").mkdir()
     with pytest.raises(ExecutionSystemError, match="does not start; see") as caught:
         site.start(["true"])
     assert caught.value.transient
-    assert "Is a directory" in (site.run_dir / "local-here.1.log").read_text()
+    assert "Is a directory" in (site.run_dir / "local-here.2.log").read_text()
 
 
 # --- its death
@@ -212,9 +212,7 @@ def test_a_job_is_not_started_again_by_the_next(site: JobSite) -> None:
     site.wait_file(job, "runs")
     _kill_keeper(site, job)
     assert site.another_actor().find(job) == job.execution.job_no
-    client = KeeperClient(site.run_dir, "here")
-    (outcome,) = client.ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH})
-    assert outcome == {"id": job.execution.job_no}
+    assert _ask_to_run(site, job) == job.execution.job_no
     assert site.file(job, "runs").read_text() == "run\n"
     assert _keeper(site, job).alive
 
@@ -222,9 +220,9 @@ def test_a_job_is_not_started_again_by_the_next(site: JobSite) -> None:
 def test_a_script_that_a_keeper_started_and_did_not_live_to_write_down_is_the_job_for_the_next(site: JobSite) -> None:
     job = site.job("echo run >>runs; while [ ! -e go ]; do sleep 0.02; done; exit 4")
     with _unwritten(job) as unwritten:
-        (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH})
-        assert int(outcome["id"].partition(".")[0]) == unwritten.pid
-        job = submitted(job, outcome["id"])
+        native = _ask_to_run(site, job)
+        assert int(native.partition(".")[0]) == unwritten.pid
+        job = submitted(job, native)
         site.wait_file(job, "runs")
         assert site.system.get_status(job) is Status.RUNNING
         site.file(job, "go").touch()
@@ -241,36 +239,12 @@ def test_a_script_of_an_earlier_attempt_that_runs_on_is_not_taken_for_the_next(s
         site.wait_file(first, "runs")
         second = first.model_copy(update={"attempt": 2})
         build(second, site.config)
-        order = Order(str(second.dir), 2, 0, 0, 1)
-        (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [order], environment={"PATH": PATH})
-        assert int(outcome["id"].partition(".")[0]) != unwritten.pid
+        native = _ask_to_run(site, second)
+        assert int(native.partition(".")[0]) != unwritten.pid
         assert site.wait_file(second, "runs") == "2"
         site.file(second, ".execd/attempt-1/go").touch()
     site.file(second, "go").touch()
-    site.wait_gone(submitted(second, outcome["id"]))
-
-
-def test_a_job_whose_resumption_was_cut_short_is_suspended_still_and_can_be_resumed(
-    site: JobSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = site.start("while [ ! -e stop ]; do echo x >>beats; sleep 0.01; done")
-    site.wait_file(job, "beats")
-    site.system.suspend(job)
-    send = processes.send
-
-    def send_one_and_die(process: Process, number: signal.Signals) -> bool:
-        send(process, number)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(processes, "send", send_one_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            site.system.resume(job)
-    assert site.system.get_status(job) is Status.SUSPENDED
-    site.system.resume(job)
-    assert site.system.get_status(job) is Status.RUNNING
-    site.file(job, "stop").touch()
-    site.wait_gone(job)
+    site.wait_gone(submitted(second, native))
 
 
 # --- never mistaken
@@ -321,6 +295,13 @@ def _try_to_end(site: JobSite, job: Job) -> None:
     with pytest.raises(ExecutionSystemError, match="no process any more"):
         site.system.suspend(job)
     time.sleep(1.2)  # longer than the kill_delay of this site
+
+
+def _ask_to_run(site: JobSite, job: Job) -> str:
+    """The native id that the keeper gives."""
+    order = Order(str(job.dir), job.attempt, 0, 0, 1)
+    (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [order], environment={"PATH": PATH}, slots=8)
+    return str(outcome["id"])
 
 
 def _keeper(site: JobSite, job: Job) -> Process:

@@ -20,7 +20,7 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import JOB_SCRIPT
 from execution_engine.jobs.job import safe_name
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Another number for requests that an older keeper would not understand: such a one keeps its jobs, beside the new."""
 IDLE = 10.0
 """Seconds after which a keeper without jobs ends."""
@@ -41,31 +41,41 @@ class KeeperClient:
         self._base = f"local-{safe_name(name)}.{PROTOCOL}"
 
     def ask(self, op: str, jobs: list[Any], **more: Any) -> list[Any]:
-        """The outcome for each of the jobs.  Every request is safe to repeat, and is when a keeper dies over it.
+        """The outcome for each of the jobs.  Raises as `stream` does."""
+        return list(self.stream(op, jobs, **more))
+
+    def stream(self, op: str, jobs: list[Any], **more: Any) -> Iterator[Any]:
+        """The outcome for each of the jobs, as they come.  Every request is safe to repeat, and is when a keeper dies over it.
 
         Raises ExecutionSystemError(transient=True) when no keeper can be reached: nothing was asked then.  Raises OSError
         when it did not answer: whether it did what was asked is not known.
         """
-        request = json.dumps({"op": op, "jobs": jobs, **more}).encode("ascii") + b"\n"
+        told = 0
         for _ in range(_ATTEMPTS):
             with self._connected() as connection:
                 try:
-                    connection.sendall(request)
-                    line = connection.makefile("rb").readline()
+                    connection.sendall(json.dumps({"op": op, "jobs": jobs[told:], **more}).encode("ascii") + b"\n")
+                    for outcomes in self._answers(connection):
+                        told += len(outcomes)
+                        yield from outcomes
+                        if told == len(jobs):
+                            return
                 except ConnectionError:
                     continue
-            if line.endswith(b"\n"):
-                return self._outcomes(json.loads(line))
         raise ConnectionResetError(f"the keeper of {self._name} ended {_ATTEMPTS} times over {op}; see {self._log}")
 
     @property
     def _log(self) -> Path:
         return self._run_dir / f"{self._base}.log"
 
-    def _outcomes(self, answer: dict[str, Any]) -> list[Any]:
-        if "error" in answer:
-            raise ValueError(f"the keeper of {self._name} refused: {answer['error']}")
-        return list(answer["outcomes"])
+    def _answers(self, connection: socket.socket) -> Iterator[list[Any]]:
+        """Until the keeper hangs up; a line that was cut short counts as not received."""
+        for line in connection.makefile("rb"):
+            if line.endswith(b"\n"):
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise ValueError(f"the keeper of {self._name} refused: {answer['error']}")
+                yield list(answer["outcomes"])
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:

@@ -8,13 +8,21 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.kept_job import SAMPLE, Ended, KeptJob
 from execution_engine.systems.local_keeper.processes import Identity, ProcessTable
-from execution_engine.systems.local_keeper.records import SCRIPT_LOG, TRANSIENT, Order, ProcessRecord, append, read
+from execution_engine.systems.local_keeper.records import (
+    SCRIPT_LOG,
+    TRANSIENT,
+    Order,
+    ProcessRecord,
+    append,
+    latest_process,
+    read,
+)
 
 _LOAD = 50
 """A look at all processes of the machine that took t seconds is followed by at least 50 t without one."""
@@ -28,16 +36,23 @@ class Refusal(NamedTuple):
 
     message: str
     transient: bool
+    full: bool = False
+    """nothing but a free slot was missing"""
+
+
+FULL = Refusal("all slots are taken", transient=True, full=True)
 
 
 class KeptJobs:
-    """The jobs that this process looks after.  `script`: the job script's path in the job's directory.
+    """The jobs that this process looks after.  `script`: the job script's path in the job's directory; `home`: which system's
+    keeper this is, on this machine.
 
     `on_end` is called after one or several of them have ended.
     """
 
-    def __init__(self, script: str, on_end: Callable[[], None]) -> None:
+    def __init__(self, script: str, home: str, on_end: Callable[[], None]) -> None:
         self._script = script
+        self._home = home
         self._on_end = on_end
         self._jobs: dict[tuple[str, int], KeptJob] = {}
         self._running: dict[int, KeptJob] = {}
@@ -45,6 +60,8 @@ class KeptJobs:
         self._look_at = 0.0
         self._orphans = processes.session_leaders(os.fsencode(_SHELL))
         """Scripts that run already, by path: the keeper before may have died before it could write down the last one."""
+        self._strangers = dict(self._left_behind())
+        """Jobs of the keeper before that nobody has asked about yet, by directory: they take slots."""
         me = processes.read(os.getpid())
         assert me is not None
         self._me = str(me.identity)
@@ -54,11 +71,13 @@ class KeptJobs:
 
     # --- what actors ask for
 
-    def run(self, order: Order, environment: dict[str, str]) -> Identity | Refusal:
-        """Starts a job, unless it runs or has ended already; who it is, or why not."""
+    def run(self, order: Order, environment: dict[str, str], slots: int) -> Identity | Refusal | None:
+        """Starts a job, unless it runs or has ended already; who it is, or why not; None while it does not fit into the slots."""
         known = self._known(order)
         if known is not None:
             return known
+        if order.cores + self._taken() > slots:
+            return None
         try:
             pid = self._spawn(order.directory, environment)
         except OSError as error:
@@ -93,12 +112,12 @@ class KeptJobs:
 
     # --- what time brings
 
-    def wait_time(self) -> float | None:
-        """Seconds until `attend` must be called; None: only when a child ends."""
+    def due(self) -> float:
+        """When `attend` must be called, whatever else happens; infinite: only when a child ends."""
         due = min((job.due() for job in self._jobs.values()), default=float("inf"))
         if any(job.sampled for job in self._jobs.values()):
             due = min(due, self._look_at)
-        return None if due == float("inf") else max(0.0, due - processes.uptime())
+        return due
 
     def attend(self) -> None:
         """Reaps what has ended, looks at the jobs whose time has come, and tells if any is over."""
@@ -131,6 +150,24 @@ class KeptJobs:
         leader = leader or self._orphan(order.directory)
         return leader if leader is not None and self.watch(order, leader, ProcessTable.now) else None
 
+    def _left_behind(self) -> Iterator[tuple[str, ProcessRecord]]:
+        for path, leader in self._orphans.items():
+            directory = path.removesuffix(f"/{self._script}")
+            record = latest_process(directory)
+            if record is not None and record.identity == leader and record.home == self._home:
+                yield directory, record
+
+    def _taken(self) -> int:
+        """Cores in use."""
+        if self._strangers:
+            kept = {job.order.directory for job in self._jobs.values()}
+            self._strangers = {
+                directory: record
+                for directory, record in self._strangers.items()
+                if directory not in kept and processes.is_alive(record.identity)
+            }
+        return sum(job.order.cores for job in self._jobs.values()) + sum(record.cores for record in self._strangers.values())
+
     def _orphan(self, directory: str) -> Identity | None:
         """The script that runs in this very directory: one of an earlier attempt is in what was kept as `.execd/attempt-N`."""
         leader = self._orphans.pop(os.path.join(directory, self._script), None)
@@ -161,7 +198,8 @@ class KeptJobs:
 
     def _keep(self, job: KeptJob) -> None:
         self._jobs[job.order.directory, job.order.attempt] = job
-        record = ProcessRecord(job.leader.pid, job.leader.start, self._boot, job.order.attempt, self._me)
+        order = job.order
+        record = ProcessRecord(*job.leader, self._boot, order.attempt, self._me, self._home, order.cores)
         try:
             append(job.order.directory, record)
         except OSError:

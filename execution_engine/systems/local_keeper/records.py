@@ -39,6 +39,8 @@ class Order(NamedTuple):
     """bytes, 0: not limited"""
     kill_delay: float
     """seconds from SIGTERM to SIGKILL"""
+    cores: int = 1
+    """slots that it takes"""
 
 
 class ProcessRecord(NamedTuple):
@@ -51,6 +53,10 @@ class ProcessRecord(NamedTuple):
     attempt: int
     keeper: str
     """the identity of the keeper that looks after it"""
+    home: str = ""
+    """which system's keeper that is, of the many that a machine may have"""
+    cores: int = 1
+    """slots that it takes"""
 
     @property
     def identity(self) -> Identity:
@@ -109,16 +115,26 @@ def append(directory: str, record: ProcessRecord | UsageRecord) -> None:
 
 def read(directory: str, attempt: int) -> Records:
     """The records of this attempt.  What is not a record is passed over: a job can write there."""
-    found: dict[str, Any] = {}
+    records = [record for record in _records(directory) if record.attempt == attempt]
+    process = [record for record in records if isinstance(record, ProcessRecord)]
+    usage = [record for record in records if isinstance(record, UsageRecord)]
+    return Records(process[-1] if process else None, usage[-1] if usage else None)
+
+
+def latest_process(directory: str) -> ProcessRecord | None:
+    """What is known of the job's process, whichever attempt it is."""
+    return next((record for record in reversed(_records(directory)) if isinstance(record, ProcessRecord)), None)
+
+
+def _records(directory: str) -> list[ProcessRecord | UsageRecord]:
+    records: list[ProcessRecord | UsageRecord] = []
     for line in _lines(os.path.join(directory, RECORDS)):
         try:
             ((kind, fields),) = json.loads(line).items()
-            record = _read_process(fields) if kind == "process" else _read_usage(fields)
+            records.append(_read_process(fields) if kind == "process" else _read_usage(fields))
         except (AttributeError, KeyError, TypeError, ValueError):
             continue
-        if record.attempt == attempt:
-            found[kind] = record
-    return Records(found.get("process"), found.get("usage"))
+    return records
 
 
 def _lines(path: str) -> list[bytes]:
@@ -137,7 +153,13 @@ def _lines(path: str) -> list[bytes]:
 
 def _read_process(fields: dict[str, Any]) -> ProcessRecord:
     return ProcessRecord(
-        int(fields["pid"]), int(fields["start"]), str(fields["boot"]), int(fields["attempt"]), str(fields["keeper"])
+        pid=int(fields["pid"]),
+        start=int(fields["start"]),
+        boot=str(fields["boot"]),
+        attempt=int(fields["attempt"]),
+        keeper=str(fields["keeper"]),
+        home=str(fields.get("home", "")),
+        cores=int(fields.get("cores", 1)),
     )
 
 

@@ -3,7 +3,8 @@
 It is started by `client`, detached from it, the only one of its system and run directory (a lock says so).  It survives the
 engine, and ends when it has no jobs and nobody has talked to it for a while.  When it is killed its jobs run on, and the next
 keeper adopts them.
-The protocol: a request is a line of JSON, and so is its answer; a connection may carry several.
+The protocol: a request is a line of JSON, and so is its answer; a connection may carry several.  The answer to `run` may come in
+several lines, which together have the outcome of each job.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import selectors
 import signal
 import socket
 import sys
-import time
 from typing import Any
 
 from setproctitle import setproctitle
 
+from execution_engine.systems.local_keeper.batch import Batch
 from execution_engine.systems.local_keeper.kept_jobs import KeptJobs, Refusal
-from execution_engine.systems.local_keeper.processes import Identity, ProcessTable
+from execution_engine.systems.local_keeper.processes import Identity, ProcessTable, uptime
 from execution_engine.systems.local_keeper.records import Order
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 1 << 16
 _BACKLOG = 64
+_NEWS_INTERVAL = 0.05
+"""Seconds between two hints to the monitor: the first comes at once, and those of many short jobs together."""
 
 
 class _Connection:
@@ -55,8 +58,8 @@ class _Connection:
         self._request = bytearray(rest)
         return [bytes(line) for line in complete]
 
-    def answer(self, line: bytes) -> None:
-        self._answer += line
+    def answer(self, content: dict[str, Any]) -> None:
+        self._answer += json.dumps(content).encode("ascii") + b"\n"
 
     def flush(self) -> None:
         if self._answer:
@@ -65,19 +68,22 @@ class _Connection:
 
 
 class Keeper:
-    """The loop.  `listener` and the job script's path come from `main`."""
+    """The loop.  `listener`, the job script's path and `home` come from `main`."""
 
-    def __init__(self, name: str, script: str, directory: int, listener: socket.socket, idle: float) -> None:
+    def __init__(self, name: str, script: str, home: str, directory: int, listener: socket.socket, idle: float) -> None:
         self._name = name
         self._directory = directory
         self._listener = listener
         self._idle = idle
-        self._talked = time.monotonic()
+        self._talked = uptime()
         self._connections: dict[int, _Connection] = {}
         self._selector = selectors.DefaultSelector()
-        self._jobs = KeptJobs(script, self._wake_monitor)
+        self._jobs = KeptJobs(script, home, self._note_news)
         self._waker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._requests = {"run": self._run, "watch": self._watch, "kill": self._kill}
+        self._requests = {"watch": self._watch, "kill": self._kill}
+        self._batches: dict[_Connection, Batch] = {}
+        self._has_news = False
+        self._news_at = 0.0
 
     def serve(self) -> None:
         """Works until there is nothing left to do."""
@@ -97,17 +103,22 @@ class Keeper:
                 else:
                     self._serve(self._connections[key.fd])
             self._jobs.attend()
+            self._proceed()
+            self._wake_monitor()
 
     # --- connections
 
     def _is_idle(self) -> bool:
-        return not self._jobs and not self._connections and time.monotonic() >= self._talked + self._idle
+        return not self._jobs and not self._connections and uptime() >= self._talked + self._idle
 
     def _wait_time(self) -> float | None:
-        wait = self._jobs.wait_time()
-        if self._jobs or self._connections:
-            return wait
-        return max(0.0, self._talked + self._idle - time.monotonic())
+        moments = [self._jobs.due(), *(batch.due() for batch in self._batches.values())]
+        if self._has_news:
+            moments.append(self._news_at)
+        if not self._jobs and not self._connections:
+            moments.append(self._talked + self._idle)
+        first = min(moments)
+        return None if first == float("inf") else max(0.0, first - uptime())
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -116,36 +127,60 @@ class Keeper:
             self._selector.register(connection.socket, connection.events)
 
     def _serve(self, connection: _Connection) -> None:
-        self._talked = time.monotonic()
+        self._talked = uptime()
         try:
             for line in connection.receive() if connection.events == selectors.EVENT_READ else ():
-                connection.answer(self._answer(line))
-            connection.flush()
+                self._answer(connection, line)
         except BlockingIOError:
             return
         except ConnectionError:
-            self._selector.unregister(connection.socket)
-            del self._connections[connection.socket.fileno()]
-            connection.socket.close()
+            self._forget(connection)
+        else:
+            self._flush(connection)
+
+    def _flush(self, connection: _Connection) -> None:
+        try:
+            connection.flush()
+        except ConnectionError:
+            self._forget(connection)
         else:
             self._selector.modify(connection.socket, connection.events)
 
-    def _answer(self, line: bytes) -> bytes:
+    def _forget(self, connection: _Connection) -> None:
+        """Jobs that wait for a slot are started for nobody: another actor may have them by now."""
+        self._batches.pop(connection, None)
+        self._selector.unregister(connection.socket)
+        del self._connections[connection.socket.fileno()]
+        connection.socket.close()
+
+    def _answer(self, connection: _Connection, line: bytes) -> None:
         try:
             request = json.loads(line)
-            outcomes = self._requests[request["op"]](request)
+            if request["op"] == "run":
+                self._run(connection, request)
+            else:
+                connection.answer({"outcomes": self._requests[request["op"]](request)})
         except (ValueError, KeyError, TypeError) as error:
-            return json.dumps({"error": f"bad request: {error!r}"}).encode("ascii") + b"\n"
-        return json.dumps({"outcomes": outcomes}).encode("ascii") + b"\n"
+            connection.answer({"error": f"bad request: {error!r}"})
 
     # --- requests
 
-    def _run(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        outcomes = []
-        for order in request["jobs"]:
-            outcomes.append(self._jobs.run(Order(*order), request["environment"]))
-            self._jobs.attend()  # the first of many may have ended before the last is started
-        return [outcome._asdict() if isinstance(outcome, Refusal) else {"id": str(outcome)} for outcome in outcomes]
+    def _run(self, connection: _Connection, request: dict[str, Any]) -> None:
+        if connection in self._batches:
+            raise ValueError("another one is under way")
+        orders = [Order(*order) for order in request["jobs"]]
+        self._batches[connection] = Batch(orders, dict(request["environment"]), int(request["slots"]), uptime())
+
+    def _proceed(self) -> None:
+        """Starts jobs that wait, and tells of those that were started."""
+        for connection, batch in list(self._batches.items()):
+            outcomes = batch.proceed(self._jobs, uptime())
+            if batch.over:
+                del self._batches[connection]
+            if outcomes or batch.over:
+                told = [outcome._asdict() if isinstance(outcome, Refusal) else {"id": str(outcome)} for outcome in outcomes]
+                connection.answer({"outcomes": told})
+                self._flush(connection)
 
     def _watch(self, request: dict[str, Any]) -> list[bool]:
         table = functools.cache(ProcessTable.now)
@@ -155,8 +190,14 @@ class Keeper:
         table = functools.cache(ProcessTable.now)
         return [self._jobs.kill(Order(*order), Identity(*leader), table) for order, leader in request["jobs"]]
 
+    def _note_news(self) -> None:
+        self._has_news = True
+
     def _wake_monitor(self) -> None:
         """The engine's monitor looks by itself, too; if nobody listens, nothing is lost."""
+        if not self._has_news or uptime() < self._news_at:
+            return
+        self._has_news, self._news_at = False, uptime() + _NEWS_INTERVAL
         with contextlib.suppress(OSError):
             self._waker.sendto(json.dumps({"system": self._name}).encode(), f"/proc/self/fd/{self._directory}/wake")
 
@@ -181,7 +222,8 @@ def main() -> None:
         os._exit(0)
     setproctitle(f"execd: local {name}")
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what jobs leave behind becomes our child
-    Keeper(name, script, directory, listener, float(idle)).serve()
+    run = os.fstat(directory)
+    Keeper(name, script, f"{run.st_dev}.{run.st_ino}/{base}", directory, listener, float(idle)).serve()
     os.unlink(f"{base}.sock", dir_fd=directory)
 
 
