@@ -10,7 +10,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class _Channel:
     def __init__(self) -> None:
         self.sink: Sink = discard
         self.process = "execd"
+        self.held: list[Record] | None = None
 
 
 def discard(_record: Record) -> None:
@@ -43,11 +45,31 @@ def send_to(sink: Sink, *, process: str) -> None:
 
 def emit(event: str, /, **facts: Any) -> None:
     """Tells that `event` happened.  `facts` are values that JSON can hold; others are stored as their text."""
-    _channel.sink({"event": event, "at": time.time(), "process": _channel.process, "pid": os.getpid(), **facts})
+    record = {"event": event, "at": time.time(), "process": _channel.process, "pid": os.getpid(), **facts}
+    if _channel.held is None:
+        _channel.sink(record)
+    else:
+        _channel.held.append(record)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """The events of this block are sent at its end, in few datagrams: their reader is woken once, not for each."""
+    held: list[Record] = []
+    _channel.held = held
+    try:
+        yield
+    finally:
+        _channel.held = None
+        if isinstance(_channel.sink, SocketSink):
+            _channel.sink.send(held)
+        else:
+            for record in held:
+                _channel.sink(record)
 
 
 class SocketSink:
-    """Sends each event as one JSON datagram to the master's log socket; never blocks for long, never raises.
+    """Sends events as JSON datagrams, of one event or a list, to the master's log socket; never blocks for long, never raises.
 
     A master that stands still costs one wait; after that nothing waits until it reads again.
 
@@ -60,15 +82,20 @@ class SocketSink:
         self._lost = 0
 
     def __call__(self, record: Record) -> None:
-        if self._lost:
-            record = {**record, "lost_before": self._lost}
-        try:
-            self._connected().send(_encode(record))
-        except OSError:
-            self.close()
-            self._lost += 1
-        else:
-            self._recovered()
+        self.send([record])
+
+    def send(self, records: Sequence[Record]) -> None:
+        """In as few datagrams as the events fit into."""
+        if self._lost and records:
+            records = [{**records[0], "lost_before": self._lost}, *records[1:]]
+        for parcel in _parcels([_encode(record) for record in records]):
+            try:
+                self._connected().send(parcel[0] if len(parcel) == 1 else b"[" + b",".join(parcel) + b"]")
+            except OSError:
+                self.close()
+                self._lost += len(parcel)
+            else:
+                self._recovered()
 
     def _recovered(self) -> None:
         if self._lost and self._socket is not None:
@@ -88,6 +115,20 @@ class SocketSink:
             connection.connect(self._path)
             self._socket = connection
         return self._socket
+
+
+def _parcels(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """So many of them together as a datagram may hold."""
+    parcel: list[bytes] = []
+    size = 0
+    for event in encoded:
+        if parcel and size + len(event) > _MAX_DATAGRAM:
+            yield parcel
+            parcel, size = [], 0
+        parcel.append(event)
+        size += len(event) + 1
+    if parcel:
+        yield parcel
 
 
 def _encode(record: Record) -> bytes:

@@ -195,11 +195,12 @@ class Actor(ABC):
             return set()
         lost = self.store.apply(batch, self.owner, self.clock.now())
         self._held.difference_update(str(change.job.id) for change in batch if not change.keep_lease)
-        for change in batch:
-            if str(change.job.id) in lost:
-                events.emit("job.lost", job=str(change.job.id), status=change.job.status, actor=self.owner)
-            elif change.status != change.job.status:
-                announce(change)
+        with events.together():
+            for change in batch:
+                if str(change.job.id) in lost:
+                    events.emit("job.lost", job=str(change.job.id), status=change.job.status, actor=self.owner)
+                elif change.status != change.job.status:
+                    announce(change)
         return lost
 
     def due_in(self, seconds: float) -> datetime:
@@ -226,13 +227,13 @@ def announce(change: Change) -> None:
 
 def announce_claims(claims: Iterable[Claimed], owner: str) -> None:
     """The events of the transitions that were part of a claim."""
-    for claimed in claims:
-        job = claimed.job
-        if claimed.was != job.status:
-            label = job.label if isinstance(job, Job) else ""
-            events.emit(
-                "job.transition", job=str(job.id), label=label, old=claimed.was, new=job.status, why=f"claimed by {owner}"
-            )
+    why = f"claimed by {owner}"
+    with events.together():
+        for claimed in claims:
+            job = claimed.job
+            if claimed.was != job.status:
+                label = job.label if isinstance(job, Job) else ""
+                events.emit("job.transition", job=str(job.id), label=label, old=claimed.was, new=job.status, why=why)
 
 
 def ended(

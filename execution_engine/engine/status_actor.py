@@ -44,7 +44,7 @@ class StatusActor(LaneActor):
 
     def _turn(self, look: Callable[[list[Job]], list[Change]]) -> None:
         now = self.clock.now()
-        here = [job for job in self.store.on_system(self.lane) if job.execution.job_no and job.status is not Status.SUBMITTING]
+        here = [job for job in self.store.on_system(self.lane) if job.execution.job_no]
         changes = look([job for job in here if job.lease.until is None or job.lease.until <= now])
         over = [change for change in changes if change.status in FINAL]
         self.note(

@@ -65,7 +65,7 @@ class LogReceiver:
         return self._opened().fileno()
 
     def receive(self) -> int:
-        """Hands the waiting events to the logger, without waiting for more, and returns how many there were.
+        """Hands the waiting events to the logger, without waiting for more, and returns how many datagrams there were.
 
         At most 1,000 at once, so that a flood leaves the caller's loop some time.
         """
@@ -75,7 +75,8 @@ class LogReceiver:
             except BlockingIOError:
                 return count
             data = bytes(self._buffer[:size])
-            self._log(_record(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)))
+            for record in _records(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)):
+                self._log(record)
         return _MOST_AT_ONCE
 
     def _opened(self) -> socket.socket:
@@ -92,18 +93,20 @@ def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
     return None
 
 
-def _record(data: bytes, uid: int | None, *, truncated: bool) -> Record:
+def _records(data: bytes, uid: int | None, *, truncated: bool) -> list[Record]:
+    """The event of a datagram, or the events: see `events.SocketSink`."""
     if uid not in (0, os.geteuid()):
-        return _unreadable(data, f"sent by user {uid}")
+        return [_unreadable(data, f"sent by user {uid}")]
     if truncated:
-        return _unreadable(data, "too long")
+        return [_unreadable(data, "too long")]
     try:
-        record: Any = json.loads(data, parse_constant=str)
+        told: Any = json.loads(data, parse_constant=str)
     except (ValueError, RecursionError) as error:
-        return _unreadable(data, f"not JSON ({type(error).__name__})")
-    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
-        return _unreadable(data, "not an event")
-    return record
+        return [_unreadable(data, f"not JSON ({type(error).__name__})")]
+    records = told if isinstance(told, list) else [told]
+    if not all(isinstance(record, dict) and isinstance(record.get("event"), str) for record in records):
+        return [_unreadable(data, "not an event")]
+    return records
 
 
 def _unreadable(data: bytes, why: str) -> Record:

@@ -225,7 +225,7 @@ class JobStore(ABC):
 
     @abstractmethod
     def on_system(self, lane: str) -> list[Job]:
-        """All jobs of this lane that the system has or may have: a status of ON_SYSTEM, or `submitting`."""
+        """All jobs of this lane that the system has: a status of ON_SYSTEM."""
 
     @abstractmethod
     def taken_cores(self, lane: str, now: datetime) -> int:

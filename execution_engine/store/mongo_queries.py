@@ -38,7 +38,7 @@ _WAITING = [str(status) for statuses in CLAIMS.values() for status in statuses]
 _FINAL = sorted(str(status) for status in FINAL)
 _REQUESTABLE = sorted(str(status) for status in REQUESTABLE)
 _REQUESTABLE_HERE = sorted(str(status) for status in REQUESTABLE - FINAL)
-_HELD_BY_SYSTEM = sorted(str(status) for status in ON_SYSTEM | {Status.SUBMITTING})
+_ON_SYSTEM = sorted(str(status) for status in ON_SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,14 @@ def anything_due(now: datetime) -> tuple[Selection, ...]:
 
 
 def on_system(lane: str) -> Selection:
-    """The jobs of a lane that the system has or may have."""
-    return {"status": {"$in": _HELD_BY_SYSTEM}, "execution.lane": lane}
+    """The jobs of a lane that the system has."""
+    return {"status": {"$in": _ON_SYSTEM}, "execution.lane": lane}
 
 
 def taking_room(lane: str, now: datetime) -> Selection:
     """The jobs of a lane that the system has, and those that are being submitted just now."""
-    return {**on_system(lane), "$or": [{"execution.job_no": {"$ne": None}}, {"lease.until": {"$gt": now}}]}
+    there = [{"execution.job_no": {"$ne": None}}, {"lease.until": {"$gt": now}}]
+    return {"status": {"$in": [*_ON_SYSTEM, Status.SUBMITTING.value]}, "execution.lane": lane, "$or": there}
 
 
 def held_by(owner: str) -> Selection:

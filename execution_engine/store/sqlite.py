@@ -184,7 +184,7 @@ class SqliteJobStore(JobStore):
 
     def on_system(self, lane: str) -> list[Job]:
         with self._reading() as connection:
-            rows = self._rows(connection, f"jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}", {"lane": lane})
+            rows = self._rows(connection, ON_SYSTEM_HERE, {"lane": lane})
         return [job for row in rows if (job := changes.job_on_system(row.document())) is not None]
 
     def taken_cores(self, lane: str, now: datetime) -> int:

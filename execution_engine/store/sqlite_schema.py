@@ -22,12 +22,14 @@ def listed(statuses: Iterable[Status]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-ON_SYSTEM_HERE = f"lane = :lane AND status IN {listed(ON_SYSTEM | {Status.SUBMITTING})}"
+_SUBMITTED_HERE = f"jobs INDEXED BY jobs_on_system WHERE lane = :lane AND status IN {listed(ON_SYSTEM | {Status.SUBMITTING})}"
+
+ON_SYSTEM_HERE = f"{_SUBMITTED_HERE} AND status <> '{Status.SUBMITTING}'"
 
 TAKEN_CORES = f"""
 SELECT coalesce(sum(CASE WHEN json_valid(app) THEN max(1, CAST(coalesce(
     json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER)) ELSE 1 END), 0)
-FROM jobs INDEXED BY jobs_on_system WHERE {ON_SYSTEM_HERE}
+FROM {_SUBMITTED_HERE}
 AND (CASE WHEN json_valid(engine) THEN json_extract(engine, '$.execution.job_no') ELSE 'unreadable' END IS NOT NULL
     OR lease_until > :now)
 """

@@ -192,11 +192,10 @@ class Jobs(RuleBasedStateMachine):
     @rule(store=st.sampled_from((0, 1)), lane=st.sampled_from(LANES))
     def a_status_actor_looks(self, store: int, lane: str) -> None:
         jobs = self.stores[store].on_system(lane)
-        on_system = ON_SYSTEM | {Status.SUBMITTING}
         assert {job.id for job in jobs} == {
-            job_id for job_id, job in self.model.jobs.items() if job.lane == lane and job.status in on_system
+            job_id for job_id, job in self.model.jobs.items() if job.lane == lane and job.status in ON_SYSTEM
         }
-        self.seen += [job for job in jobs if job.status is not Status.SUBMITTING]
+        self.seen += jobs
 
     @precondition(lambda self: self.seen)
     @rule(store=st.sampled_from((0, 1)), late=how_late, goal=any_of, after=perhaps_soon)

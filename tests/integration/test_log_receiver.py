@@ -70,6 +70,41 @@ def test_events_of_several_processes_all_arrive_in_order(place: Path, receiver: 
         assert {record["pid"] for record in mine} == {child.pid}
 
 
+def test_events_that_are_told_together_come_in_one_datagram_or_in_as_many_as_they_need(
+    place: Path, receiver: LogReceiver
+) -> None:
+    sink = events.SocketSink(place / "log.sock")
+    events.send_to(sink, process="actor")
+    with events.together():
+        for number in range(30):
+            events.emit("job.transition", job=str(number), label="größe", old="pending", new="running")
+        assert receiver.receive() == 0
+    assert receiver.receive() == 1
+    with events.together():
+        for number in range(30, 45):
+            events.emit("job.transition", job=str(number), label="x" * 9_000, old="pending", new="running")
+    assert receiver.receive() == 2
+    events.send_to(events.discard, process="test")
+    sink.close()
+    assert [record["job"] for record in records(place)] == [str(number) for number in range(45)]
+
+
+def test_events_of_a_block_that_fails_are_told_too(place: Path, receiver: LogReceiver) -> None:
+    sink = events.SocketSink(place / "log.sock")
+    events.send_to(sink, process="actor")
+
+    def tell_and_fail() -> None:
+        with events.together():
+            events.emit("engine.ready")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        tell_and_fail()
+    events.send_to(events.discard, process="test")
+    sink.close()
+    assert receiver.receive() == 1
+
+
 def test_receiving_does_not_wait(receiver: LogReceiver) -> None:
     assert receiver.receive() == 0
 
@@ -117,6 +152,7 @@ def test_a_path_too_long_for_a_socket_is_refused_with_the_reason(place: Path) ->
         b"hello\nworld",
         b"\xff\xfe\x00",
         b"[1]",
+        b'[{"event": "engine.ready"}, 1]',
         b"null",
         b'{"event": 3}',
         b'{"at": 1}',
