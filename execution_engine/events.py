@@ -19,6 +19,8 @@ Record = dict[str, Any]
 Sink = Callable[[Record], None]
 
 _MAX_DATAGRAM = 100_000
+_PARCEL = 32_000
+"""Bytes of events that are sent together: the kernel holds some 200,000 for a reader that is busy."""
 _SEND_TIMEOUT = 2.0
 
 
@@ -122,7 +124,7 @@ def _parcels(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
     parcel: list[bytes] = []
     size = 0
     for event in encoded:
-        if parcel and size + len(event) > _MAX_DATAGRAM:
+        if parcel and size + len(event) > _PARCEL:
             yield parcel
             parcel, size = [], 0
         parcel.append(event)
