@@ -19,8 +19,8 @@ Record = dict[str, Any]
 Sink = Callable[[Record], None]
 
 _MAX_DATAGRAM = 100_000
-_PARCEL = 32_000
-"""Bytes of events that are sent together: the kernel holds some 200,000 for a reader that is busy."""
+_PARCEL = 16_000
+"""Bytes of events that are sent together: a sender waits while a quarter of its buffer (some 200,000) is unread."""
 _SEND_TIMEOUT = 2.0
 
 

@@ -82,7 +82,7 @@ def test_events_that_are_told_together_come_in_one_datagram_or_in_as_many_as_the
     assert receiver.receive() == 1
     with events.together():
         for number in range(30, 38):
-            events.emit("job.transition", job=str(number), label="x" * 9_000, old="pending", new="running")
+            events.emit("job.transition", job=str(number), label="x" * 5_000, old="pending", new="running")
     assert receiver.receive() == 3
     events.send_to(events.discard, process="test")
     sink.close()
