@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes
-from execution_engine.store.extended_json import id_text
+from execution_engine.store.extended_json import as_bson_holds_it, id_text
 from execution_engine.store.job_store import BrokenJob, Change, Document
 from execution_engine.store.mongo_queries import NO_INPUTS, exactly, has_exactly, held_by, value_at
 from execution_engine.store.mongo_writes import AtomicWriter, Write
@@ -81,14 +81,8 @@ def _expected(change: Change) -> dict[str, Any]:
 
 
 def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
-    expected = _expected(change)
-    values: Document = {**changes.fields_of(change), "status": str(change.status)}
+    expected, values = _expected(change), _values(change)
     update: Document = {"$set": values}
-    if not change.keep_lease:
-        values.update(_NOBODY, due_at=change.due_at)
-        values["lease.crashes"] = 0 if change.crash is None else change.job.lease.crashes + 1
-        if change.crash is not None:
-            values["lease.crash"] = change.crash
     if change.status != change.job.status:
         history = _history(change.job)
         entry = changes.entry(change.status, now, by, change.why, after=history)
@@ -100,6 +94,17 @@ def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
         expected["request"] = change.answered
         update["$unset"] = {"request": ""}
     return Write(change.job.id, expected, update)
+
+
+def _values(change: Change) -> Document:
+    """What is set whatever the job was before."""
+    values: Document = {**changes.fields_of(change), "status": str(change.status)}
+    if not change.keep_lease:
+        values.update(_NOBODY, due_at=change.due_at)
+        values["lease.crashes"] = 0 if change.crash is None else change.job.lease.crashes + 1
+        if change.crash is not None:
+            values["lease.crash"] = change.crash
+    return values
 
 
 def _history(job: Job | BrokenJob) -> list[Any]:
@@ -123,10 +128,8 @@ def _took_place(change: Change, document: Document | None, by: str, answering: b
 
 
 def _was_answered(change: Change, document: Document) -> bool:
-    """A request that is gone may have been withdrawn by its app: then the lease has not ended with it, nor have the crashes."""
-    crashes = 0 if change.crash is None else change.job.lease.crashes + 1
-    ended = change.keep_lease or has_exactly(document, {"lease.owner": None, "lease.crashes": crashes})
-    return document.get("request") is None and ended
+    """A request that is gone may have been withdrawn by its app: then the rest of the change has not been made with it."""
+    return document.get("request") is None and has_exactly(document, as_bson_holds_it(_values(change)))
 
 
 def _release(document: Document, crash: str | None, retry_at: datetime) -> Write:
