@@ -44,7 +44,7 @@ execd_pass() {{
     execd_signal=$1
     if [ -n "$!" ]; then kill -s "$1" "$!" 2>/dev/null; else execd_early=$1; fi
 }}
-execd_signal= execd_early= execd_host= execd_stat= execd_began= execd_ended=
+execd_signal= execd_early= execd_host= execd_began= execd_ended=
 trap 'execd_pass TERM' TERM INT QUIT
 trap 'execd_pass HUP' HUP
 trap 'execd_pass USR1' USR1
@@ -67,10 +67,8 @@ set +C
 {{
     read -r execd_host </proc/sys/kernel/hostname
     read -r execd_began execd_rest </proc/uptime
-    read -r execd_stat </proc/self/stat
 }} 2>/dev/null
-set -- ${{execd_stat##*) }} # from field 3 on: field 2 is a name, which may hold anything
-echo "{start_head} attempt={attempt} pid=$$ start=${{20}} host=$execd_host {end}" >>{marker} ||
+echo "{start_head} attempt={attempt} pid=$$ host=$execd_host {end}" >>{marker} ||
     execd_fail 'cannot write {marker}; the command was not run'
 
 {{

@@ -134,7 +134,8 @@ class Local(execution_systems.ExecutionSystem):
         marker = read_start_marker(Path(directory))
         if marker is None or marker.attempt != job.attempt:
             return None
-        return str(Identity(marker.pid, marker.start_time or 0))
+        script, leader = processes.session_leader(marker.pid, os.fsencode(_SHELL)) or ("", None)
+        return str(leader if leader and script == str(execution_systems.script(job)) else Identity(marker.pid, 0))
 
     # --- asking
 

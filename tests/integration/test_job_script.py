@@ -211,22 +211,9 @@ def test_the_start_marker_identifies_the_process(make: Make) -> None:
         marker = read_start_marker(job.directory)
         assert marker is not None
         assert (marker.attempt, marker.pid, marker.host) == (1, script.pid, os.uname().nodename)
-        assert marker.start_time == _start_time(script.pid)
         assert abs(marker.at - time.time()) < 10
         (job.directory / "stop").touch()
         assert script.wait(20) == 0
-
-
-def test_a_process_name_of_blanks_and_parentheses_does_not_disturb_the_start_time(make: Make) -> None:
-    job = make("while [ ! -e stop ]; do sleep 0.02; done")
-    odd = job.script.rename(job.script.with_name("a) (b 1 2"))
-    with subprocess.Popen([str(odd)], env={}) as script:
-        until(lambda: read_start_marker(job.directory) is not None, "the start marker")
-        marker = read_start_marker(job.directory)
-        assert Path(f"/proc/{script.pid}/comm").read_text().strip() == "a) (b 1 2"
-        assert marker is not None
-        assert marker.start_time == _start_time(script.pid)
-        (job.directory / "stop").touch()
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2", "XCPU"])
@@ -346,8 +333,3 @@ def test_the_exit_record_appears_at_once(make: Make) -> None:
             record = read_exit_record(job.directory)
             assert record is None or (record.code, record.host) == (0, os.uname().nodename)
     assert job.record().code == 0
-
-
-def _start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

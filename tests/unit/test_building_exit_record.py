@@ -22,7 +22,7 @@ from execution_engine.jobs.exit_record import (
 
 TIMES = "0m0.010s 0m0.020s\n1m2.500s 0m0.250s\n"
 LINE = "execd-exit-1 code=143 attempt=2 host=n1 began=100.25 ended=163.75 end\n"
-MARKER = "execd-start-1 attempt=2 pid=4711 start=123 host=n1 end\n"
+MARKER = "execd-start-1 attempt=2 pid=4711 host=n1 end\n"
 COPY = "execd-copy-1 attempt=2 pid=4712 host=n2 end\n"
 
 
@@ -51,10 +51,10 @@ def test_a_record_without_its_end_counts_as_absent(job: Path, length: int) -> No
 
 
 def test_a_node_that_tells_little_still_gives_a_record(job: Path) -> None:
-    put(job / START_MARKER, "execd-start-1 attempt=1 pid=7 start= host= end\n", at=1990.0)
+    put(job / START_MARKER, "execd-start-1 attempt=1 pid=7 host= end\n", at=1990.0)
     put(job / RECORD, "execd-exit-1 code=0 attempt=1 host= began= ended= end\n")
     assert read_exit_record(job) == ExitRecord(0, 1, "", started=1990.0, ended=2000.0, wall=10.0, cpu=None)
-    assert read_start_marker(job) == StartMarker(1, 7, None, "", 1990.0)
+    assert read_start_marker(job) == StartMarker(1, 7, "", 1990.0)
 
 
 def test_a_decimal_comma_is_understood(job: Path) -> None:
@@ -112,6 +112,6 @@ def test_no_more_of_the_copies_is_read_than_a_few(job: Path) -> None:
 
 def test_a_whole_start_marker_is_read(job: Path) -> None:
     put(job / START_MARKER, MARKER)
-    assert read_start_marker(job) == StartMarker(attempt=2, pid=4711, start_time=123, host="n1", at=2000.0)
+    assert read_start_marker(job) == StartMarker(attempt=2, pid=4711, host="n1", at=2000.0)
     put(job / START_MARKER, MARKER.removesuffix("end\n"))
     assert read_start_marker(job) is None

@@ -94,18 +94,22 @@ def find(identity: Identity) -> Process | None:
 
 def session_leaders(command: bytes) -> dict[str, Identity]:
     """The processes of this user that lead a session and whose first two words are `command` and another one; by that one."""
-    found = {}
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                first, second, *_ = (*file.read().split(b"\0"), b"")
-                owner = os.fstat(file.fileno()).st_uid
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        process = read(int(name)) if first == command and owner == os.geteuid() else None
-        if process is not None and process.alive and process.session == process.pid:
-            found[os.fsdecode(second)] = process.identity
-    return found
+    leaders = (session_leader(int(name), command) for name in filter(str.isdecimal, os.listdir("/proc")))
+    return dict(leader for leader in leaders if leader is not None)
+
+
+def session_leader(pid: int, command: bytes) -> tuple[str, Identity] | None:
+    """The second word of such a process, and which it is; None if it is no such one."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            first, second, *_ = (*file.read().split(b"\0"), b"")
+            owner = os.fstat(file.fileno()).st_uid
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    process = read(pid) if first == command and owner == os.geteuid() else None
+    if process is None or not process.alive or process.session != process.pid:
+        return None
+    return os.fsdecode(second), process.identity
 
 
 def is_alive(identity: Identity) -> bool:
