@@ -27,6 +27,7 @@ class BuildingActor(Actor):
         super().__init__(workplace)
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
         self._host = socket.gethostname()
+        self._lanes = {name: lane(plan) for name, plan in self.site.systems.items()}
         self._slots = {name: plan.make().slots() for name, plan in self.site.systems.items()}
 
     def turn(self) -> int:
@@ -57,7 +58,7 @@ class BuildingActor(Actor):
         execution = {
             "route": decision.route.name,
             "system": plan.name,
-            "lane": lane(plan),
+            "lane": self._lanes[plan.name],
             "host": self._host,
             "name": f"execd-{job.safe_id}-{job.attempt}",
             "job_no": None,

@@ -44,7 +44,7 @@ class Batch:
         while self._orders and (outcome := jobs.run(self._orders[0], self._environment, self._slots)) is not None:
             self._orders.popleft()
             self._untold.append(outcome)
-            jobs.attend()  # the first of many may have ended before the last is started
+            jobs.reap()  # the first of many may have ended before the last is started
         if now >= self._until:
             self._untold += [FULL] * len(self._orders)
             self._orders.clear()

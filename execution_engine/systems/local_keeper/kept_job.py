@@ -46,6 +46,8 @@ class KeptJob:
         self.leader = leader
         self.parent = parent
         self.over = False
+        self.vacant = False
+        """nothing of it is left; it may still have to be accounted for"""
         self._reaper = reaper
         self._known: set[Identity] = set()
         self._looked_at = 0.0
@@ -89,11 +91,13 @@ class KeptJob:
         self._known = {process.identity for process in members}
         return members
 
-    def reaped(self, ended: Ended, now: float, *, alone: bool) -> None:
-        """Its script has ended.  `alone`: certainly no process of it is left."""
+    def reaped(self, ended: Ended, now: float) -> None:
+        """Its script has ended."""
         self._ended, self._ended_at = ended, now
-        if alone:
-            self._conclude([], now)
+
+    def conclude(self, now: float) -> None:
+        """Writes its usage.  For a job of which nothing is left."""
+        self._conclude([], now)
 
     def look(self, table: ProcessTable, now: float) -> None:
         """Compares it with its limits, takes the next step of its end if that is due, and writes its usage when it ended."""

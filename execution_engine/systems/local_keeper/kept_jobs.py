@@ -56,6 +56,9 @@ class KeptJobs:
         self._on_end = on_end
         self._jobs: dict[tuple[str, int], KeptJob] = {}
         self._running: dict[int, KeptJob] = {}
+        self._reaped: list[KeptJob] = []
+        self._orphaned = False
+        """a process of some job, left to this one by its parent, has ended"""
         self._boot = processes.boot_id()
         self._look_at = 0.0
         self._orphans = processes.session_leaders(os.fsencode(_SHELL))
@@ -119,10 +122,34 @@ class KeptJobs:
             due = min(due, self._look_at)
         return due
 
-    def attend(self) -> None:
-        """Reaps what has ended, looks at the jobs whose time has come, and tells if any is over."""
-        reaped, orphaned = self._reap()
+    def reap(self) -> None:
+        """Takes note of what has ended, and no more: the next job can be started before `attend` accounts for the last."""
+        reaped: list[KeptJob] = []
+        while (child := _next_dead_child()) is not None:
+            pid, status, usage = child
+            job = self._running.pop(pid, None)
+            if job is None:
+                self._orphaned = True
+            else:
+                job.reaped(_measured(status, usage), processes.uptime())
+                reaped.append(job)
+        if reaped:
+            alone = processes.orphans(self._running) == set()
+            for job in reaped:
+                job.vacant = alone
+            self._reaped += reaped
+
+    def attend(self) -> bool:
+        """Accounts for the jobs that have ended, looks at those whose time has come, and tells if any is over.
+
+        Whether slots have become free that `reap` had not found free.
+        """
+        self.reap()
+        (reaped, self._reaped), (orphaned, self._orphaned) = (self._reaped, []), (self._orphaned, False)
         now = processes.uptime()
+        for job in reaped:
+            if job.vacant:
+                job.conclude(now)
         sample = now >= self._look_at
         chosen = [
             job
@@ -135,6 +162,7 @@ class KeptJobs:
         if reaped or any(job.over for job in chosen):
             self._jobs = {key: job for key, job in self._jobs.items() if not job.over}
             self._on_end()
+        return any(job.over for job in chosen)
 
     # --- how
 
@@ -160,13 +188,14 @@ class KeptJobs:
     def _taken(self) -> int:
         """Cores in use."""
         if self._strangers:
-            kept = {job.order.directory for job in self._jobs.values()}
+            directories = {job.order.directory for job in self._jobs.values()}
             self._strangers = {
                 directory: record
                 for directory, record in self._strangers.items()
-                if directory not in kept and processes.is_alive(record.identity)
+                if directory not in directories and processes.is_alive(record.identity)
             }
-        return sum(job.order.cores for job in self._jobs.values()) + sum(record.cores for record in self._strangers.values())
+        kept = sum(job.order.cores for job in self._jobs.values() if not job.vacant)
+        return kept + sum(record.cores for record in self._strangers.values())
 
     def _orphan(self, directory: str) -> Identity | None:
         """The script that runs in this very directory: one of an earlier attempt is in what was kept as `.execd/attempt-N`."""
@@ -204,22 +233,6 @@ class KeptJobs:
             append(job.order.directory, record)
         except OSError:
             pass  # it runs, and the start marker and the native id tell the same
-
-    def _reap(self) -> tuple[list[KeptJob], bool]:
-        """The jobs whose scripts have ended, and whether other processes of jobs, left to this one by their parents, have."""
-        ended: dict[KeptJob, Ended] = {}
-        orphaned = False
-        while (child := _next_dead_child()) is not None:
-            pid, status, usage = child
-            job = self._running.pop(pid, None)
-            if job is None:
-                orphaned = True
-            else:
-                ended[job] = _measured(status, usage)
-        alone = bool(ended) and processes.orphans(self._running) == set()
-        for job, measured in ended.items():
-            job.reaped(measured, processes.uptime(), alone=alone)
-        return list(ended), orphaned
 
     def _look(self, jobs: list[KeptJob]) -> None:
         begun = time.monotonic()

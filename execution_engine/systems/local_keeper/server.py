@@ -102,8 +102,10 @@ class Keeper:
                     self._accept()
                 else:
                     self._serve(self._connections[key.fd])
-            self._jobs.attend()
+            self._jobs.reap()
             self._proceed()
+            if self._jobs.attend():
+                self._proceed()
             self._wake_monitor()
 
     # --- connections
