@@ -131,13 +131,13 @@ class Actor(ABC):
         this engine was declared dead.
         """
         now = self.clock.monotonic()
-        late = now > self._leases_end
+        late = bool(self._held) and now > self._leases_end
         if not late and now - self._last_beat < self._beat_interval:
             return
         self._last_beat = now
         self.tell(beat=True)
         self._hear()
-        if late or now > self._leases_end - self.settings.lease * 5 / 6:
+        if self._held and now > self._leases_end - self.settings.lease * 5 / 6:
             self.renew()
 
     def renew(self) -> None:
