@@ -167,9 +167,13 @@ class SqliteJobStore(JobStore):
         changes.check(changes_)
         lost: set[str] = set()
         condemned: list[Row] = []
+        changed: list[Row] = []
+        ids = [extended_json.id_text(change.job.id) for change in changes_]
         with self._writing() as connection:
-            for change in changes_:
-                row = self._row(connection, change.job.id)
+            found = self._rows(connection, "jobs WHERE id IN (SELECT value FROM json_each(?))", (extended_json.write(ids),))
+            rows = {row.id: row for row in found}
+            for job_id, change in zip(ids, changes_, strict=True):
+                row = rows.get(job_id)
                 if row is None or row.status != change.job.status or row.lease_token != change.job.lease.token:
                     lost.add(str(change.job.id))
                     continue
@@ -178,7 +182,8 @@ class SqliteJobStore(JobStore):
                 except Misfit as error:
                     row.condemn(now, by, str(error))
                     condemned.append(row)
-                self._save(connection, [row])
+                changed.append(row)
+            self._save(connection, changed)
         _tell(condemned)
         return lost
 

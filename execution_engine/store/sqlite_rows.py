@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from execution_engine.jobs.job import ENGINE_FIELDS, SCHEMA_VERSION
@@ -89,7 +90,12 @@ class Row:
         self.created, self.lease_token = _number(created) or 0, _number(lease_token) or 0
         self.crashes, self.priority = _number(crashes) or 0, _number(priority) or 0
         self.engine: Document = _fields(engine, broken="execution")
-        self.app: Document = _fields(app, broken="command")
+        self._app: str = app
+
+    @cached_property
+    def app(self) -> Document:
+        """The app's fields, which few writes need."""
+        return _fields(self._app, broken="command")
 
     # --- as a document
 
