@@ -172,7 +172,7 @@ class JobStore(ABC):
     @abstractmethod
     def request(self, ids: Collection[Any], what: str) -> list[Any]:
         """Sets `request` on these jobs, unless their status is final (for `retry`: if it is one that can be retried); returns
-        the ids of the jobs that have it now."""
+        the ids of the jobs that got it."""
 
     # --- the engine's side
 

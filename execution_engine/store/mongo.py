@@ -142,10 +142,17 @@ class MongoJobStore(JobStore):
             raise StoreError(f"{why}; none of the jobs was stored") from error
 
     def request(self, ids: abc.Collection[Any], what: str) -> list[Any]:
-        among = {"_id": {"$in": [*ids]}, **(_RETRIABLE if what == RETRY else _NOT_ENDED)}
+        condition = _RETRIABLE if what == RETRY else _NOT_ENDED
         with self._writing():
-            self._jobs.update_many(among, {"$set": {"request": what}})
-            return [found["_id"] for found in self._jobs.find({**among, "request": what}, {"_id": 1})]
+            found = self._ids({"_id": {"$in": [*ids]}, **condition})
+            among = {"_id": {"$in": found}, **condition}
+            if self._jobs.update_many(among, {"$set": {"request": what}}).matched_count == len(found):
+                return found
+            # One of them has ended meanwhile.  An engine may have answered the others already; then they are told as refused.
+            return self._ids({**among, "request": what})
+
+    def _ids(self, selection: mongo_queries.Selection) -> list[Any]:
+        return [found["_id"] for found in self._jobs.find(selection, {"_id": 1})]
 
     # --- the engine's side
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pytest
 from bson import Binary, Int64, ObjectId, Regex, Timestamp
-from pymongo import MongoClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from execution_engine.clock import SystemClock
-from execution_engine.config import Database
 from execution_engine.errors import NoSuchJob, StoreError
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import BrokenJob, Filter, JobStore
-from execution_engine.store.mongo import MongoJobStore
 from tests.support.jobs import (
     BUILDING,
     REQUEST,
@@ -304,29 +298,3 @@ def test_a_store_says_what_it_is_and_can_be_booted_and_closed_twice(store: JobSt
     store.close()
     store.boot()
     assert store.count() == {}
-
-
-class Received(CommandListener):
-    """How many documents a server has sent in first batches."""
-
-    def __init__(self) -> None:
-        self.documents = 0
-
-    def started(self, event: CommandStartedEvent) -> None:
-        pass
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        self.documents += len(event.reply.get("cursor", {}).get("firstBatch", ()))
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
-
-
-@pytest.mark.mongodb
-def test_to_find_a_job_by_the_beginning_of_its_id_reads_few_others(mongodb_database: Database) -> None:
-    received = Received()
-    with MongoJobStore(mongodb_database, SystemClock(), partial(MongoClient, event_listeners=[received])) as store:
-        store.insert([a_job(_id=number) for number in range(1, 500)])
-        received.documents = 0
-        assert store.resolve("499") == 499
-        assert received.documents < 10
