@@ -108,7 +108,7 @@ class BuildingActor(Actor):
         return {"built": built, "notify": sum(1 for change in changes if change.status in _ENDS and change.due_at is not None)}
 
     def _jobs_dir_works(self) -> None:
-        self.tell(works="jobs_dir")
+        self.tell(works="jobs_dir", at=self.clock.monotonic())
 
 
 _ENDS = frozenset({Status.ERROR, Status.KILLED})

@@ -27,7 +27,7 @@ class Demand:
     def hear(self, post: Post, message: Message) -> None:
         """Takes what the actor at this post says."""
         if "works" in message:
-            self._outages.over(_thing(message["works"], post))
+            self._outages.over(_thing(message["works"], post), message["at"])
         if "outage" in message:
             self._outages.report(_thing(message["outage"], post), str(message.get("error", "")), message.get("since"))
         if "full" in message and post.system:
@@ -52,6 +52,7 @@ class Demand:
             self._watch.submitted(system)
         if did.get("answered"):
             self._watch.at_once(system)
+            self._watch.room(system)
         if kind == "status":
             self._watch.asked(system, active=did["active"], changed=did["changed"])
             if did["ended"]:

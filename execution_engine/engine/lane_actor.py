@@ -18,7 +18,7 @@ class LaneActor(Actor):
 
     def boot(self) -> None:
         self.system.boot()
-        self.tell(works="system")
+        self.tell(works="system", at=self.clock.monotonic())
 
     def close(self) -> None:
         self.system.close()

@@ -238,6 +238,7 @@ class Monitor:
             self._releases.add(f"{self._engine}/{worker.name}", how)
             if worker.post.system is not None:
                 self._watch.at_once(worker.post.system)  # what it did last it could not tell
+                self._watch.room(worker.post.system)
 
     # --- the master
 

@@ -56,10 +56,10 @@ class Outages:
             known.again_told = False
         events.emit("outage", what=what, error=error)
 
-    def over(self, what: str) -> None:
-        """`what` answered."""
+    def over(self, what: str, at: float | None = None) -> None:
+        """`what` answered, just now or `at` that moment (monotonic)."""
         if (known := self._current.pop(what, None)) is not None:
-            self._ended[what] = self._clock.monotonic()
+            self._ended[what] = self._clock.monotonic() if at is None else at
             seconds = round((self._clock.now() - known.since).total_seconds(), 1)
             events.emit("outage.ended", what=what, after=seconds, attempts=known.count)
 

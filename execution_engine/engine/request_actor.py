@@ -154,7 +154,7 @@ class RequestActor(Actor):
             if not is_healthy(system):
                 raise
             return None
-        self.tell(works="system")
+        self.tell(works="system", at=self.clock.monotonic())
         return self._taken_up(job, job.status, f"{what} sent to {job.execution.system}", sent=True)
 
     def _taken_up(self, job: Job, status: Status, why: str, sent: bool = False) -> Change:

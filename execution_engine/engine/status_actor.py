@@ -121,7 +121,7 @@ class StatusActor(LaneActor):
             events.emit("system.error", system=self.name, job="", error=repr(error), traceback=text)
             self.tell_outage("system", f"get_statuses raised {error!r}")
             return {}
-        self.note(works="system")
+        self.note(works="system", at=self.clock.monotonic())
         return statuses
 
     def _change(self, job: Job, record: ExitRecord | None, status: Status | None) -> Change | None:

@@ -25,18 +25,21 @@ class SubmitActor(LaneActor):
 
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
-        self._room = Room(self.lane, self.store, self.clock)
+        self._room = Room(self.lane, self.owner.partition("/")[0], self.store, self.clock)
         self._said_full = False
         self._refused_more = False
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
-        free = self._room.free(self.system)
+        free = self._room.look(self.system)
+        limit = self.settings.batch
         if free is not None:
-            self._note_if_full(free <= 0)
-            if free <= 0:
+            room = free + self._room.ahead.cores
+            self._note_if_full(room <= 0)
+            if room <= 0:
                 return 0
-        claims = self.claim(self.lane, limit=free and min(free, self.settings.batch), cores=free)
+            limit = min(room, limit)
+        claims = self.claim(self.lane, limit, free, self._room.ahead)
         if not claims and free is not None and not self._room.taken:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         announce_claims(claims, self.owner)
@@ -136,8 +139,8 @@ class SubmitActor(LaneActor):
     def _no_room(self, job: Job, message: str) -> Change:
         """The system has as many jobs as it takes.  The end of one makes room, of which a system with slots tells."""
         self._refused_more = True
-        delay = 0.0 if self.system.takes_ahead else self.settings.retry_delay.min
-        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(delay))
+        due_at = None if self.system.takes_ahead else self.due_in(self.settings.retry_delay.min)
+        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=due_at)
 
     def _unanswered(self, job: Job, error: OSError) -> Change:
         """The connection broke: the system may have the job.  It stays `submitting`; the next claim looks for it first."""

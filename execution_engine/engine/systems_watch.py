@@ -11,6 +11,8 @@ from execution_engine.config import PollInterval
 from execution_engine.engine.schedule import Pace
 
 _RECENT = 1.0
+_FULL = 5.0
+"""Seconds after which a system that was full is looked at again, whatever was heard of it."""
 
 
 @dataclass(slots=True)
@@ -21,6 +23,7 @@ class _System:
     active: int | None = None
     """jobs that it has; None: not asked yet"""
     full: bool = False
+    full_at: float = float("-inf")
     room_at: float = float("-inf")
     """when a job ended last, or one came that may fit"""
     fresh: bool = False
@@ -46,7 +49,7 @@ class SystemsWatch:
             pace = old.pace if old else Pace(self._clock, interval)
             pace.interval = self._interval_of(each)
             active = old.active if old else None
-            self._systems[each["name"]] = _System(each["lane"], each["slots"], pace, active)
+            self._systems[each["name"]] = _System(each["lane"], each["slots"], pace, active, room_at=self._clock.monotonic())
 
     def _interval_of(self, system: dict[str, Any]) -> PollInterval:
         longest = system.get("longest_interval") or self._interval.max
@@ -65,12 +68,13 @@ class SystemsWatch:
 
     def may_submit(self, name: str) -> bool:
         """Whether to look for jobs that wait for this system: not while all of its slots are taken."""
-        return not self._systems[name].full
+        system = self._systems[name]
+        return not system.full or self._clock.monotonic() >= system.full_at + _FULL
 
     def full(self, name: str, *, full: bool, looked: float) -> None:
         """Whether all slots were taken when the submit actor looked (monotonic); the end of a job since then made room."""
         if (system := self._systems.get(name)) is not None:
-            system.full = full and looked >= system.room_at
+            system.full, system.full_at = full and looked >= system.room_at, self._clock.monotonic()
 
     def room(self, name: str) -> None:
         """A job ended, or one came that may fit."""
@@ -110,6 +114,7 @@ class SystemsWatch:
     def woken(self, name: str) -> None:
         """The system itself says that it has news."""
         if (system := self._systems.get(name)) is not None:
+            system.full, system.room_at = False, self._clock.monotonic()
             system.woken_at = self._clock.monotonic()
             system.pace.at_once()
 

@@ -65,19 +65,21 @@ class LogReceiver:
         return self._opened().fileno()
 
     def receive(self) -> int:
-        """Hands the waiting events to the logger, without waiting for more, and returns how many datagrams there were.
+        """Hands the waiting events to the logger, without waiting for more, and returns how many there were.
 
-        At most 1,000 at once, so that a flood leaves the caller's loop some time.
+        No more when it has had 1,000, so that a flood leaves the caller's loop some time.
         """
-        for count in range(_MOST_AT_ONCE):
+        count = 0
+        while count < _MOST_AT_ONCE:
             try:
                 size, ancillary, flags, _ = self._opened().recvmsg_into([self._buffer], socket.CMSG_SPACE(_CREDENTIALS.size))
             except BlockingIOError:
-                return count
+                break
             data = bytes(self._buffer[:size])
             for record in _records(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)):
                 self._log(record)
-        return _MOST_AT_ONCE
+                count += 1
+        return count
 
     def _opened(self) -> socket.socket:
         if self._socket is None:

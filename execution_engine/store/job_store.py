@@ -89,6 +89,14 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a claim may take beyond the free cores: jobs of so many cores together, none of them of more than `widest`."""
+
+    cores: int
+    widest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What becomes of one job.
 
@@ -182,12 +190,20 @@ class JobStore(ABC):
 
     @abstractmethod
     def claim(
-        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: int | None = None
+        self,
+        query: Query,
+        owner: str,
+        limit: int,
+        now: datetime,
+        until: datetime,
+        cores: int | None = None,
+        ahead: Ahead | None = None,
     ) -> list[Claimed]:
         """Takes a lease on up to `limit` jobs, each of which no other claim gets.
 
         With `cores`, only as many jobs, in order, as ask for that many cores together (`resources.cores`, 1 where it is
         missing): the first that does not fit ends the batch, so that a large job is not overtaken for ever by small ones.
+        `ahead`: what may be taken beyond that.
 
         Those that an actor had begun when it died come first; then by priority (higher first), then age (`times.created`, for
         jobs not built yet the id's order of insertion).  The transition to `building` or `submitting` and its history entry are

@@ -212,6 +212,11 @@ class ExecutionSystem(ABC):
         """Lets the processes of a suspended job go on."""
         raise NotSupported(f"{self.context.name} cannot resume {job.label}")
 
+    def keeps_all(self, jobs: Sequence[Job]) -> bool:
+        """For a system that takes jobs ahead: whether none of these runs beside those that it counts against its slots."""
+        del jobs
+        return True
+
     def slots(self) -> int | None:
         """How many cores the jobs here may use together; None: the system queues by itself and takes any number."""
         return None

@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,7 @@ from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, Pro
 _STOP_TIMEOUT = 2.0
 _STOP_PAUSE = 0.005
 _SHELL = "/bin/sh"
+_FAR_AWAY = 3600.0
 
 
 class LocalOptions(execution_systems.Options):
@@ -98,14 +100,16 @@ class Local(execution_systems.ExecutionSystem):
                 yield job, Started(known, Status.RUNNING)
             except ExecutionSystemError as error:
                 yield job, error
-        yield from zip((job for job, _ in new), self._start([order for _, order in new]), strict=True)
+        fresh = [job for job, _ in new]
+        yield from zip(fresh, self._start([order for _, order in new], until=_lease_end(fresh)), strict=True)
 
-    def _start(self, orders: list[Order]) -> Iterator[Started | Exception]:
+    def _start(self, orders: list[Order], until: float) -> Iterator[Started | Exception]:
         if not orders:
             return
         told = 0
+        terms = {"environment": self.context.environment, "slots": self.slots(), "until": until}
         try:
-            for outcome in self._keeper.stream("run", orders, environment=self.context.environment, slots=self.slots()):
+            for outcome in self._keeper.stream("run", orders, **terms):
                 told += 1
                 yield self._outcome(outcome)
         except (ExecutionSystemError, OSError) as error:
@@ -116,6 +120,17 @@ class Local(execution_systems.ExecutionSystem):
             return Started(outcome["id"], Status.RUNNING)
         message = f"{self.context.name}: {outcome['message']}"
         return SystemFull(message) if outcome["full"] else ExecutionSystemError(message, transient=outcome["transient"])
+
+    def keeps_all(self, jobs: Sequence[Job]) -> bool:
+        if not jobs:
+            return True
+        held = self._ask("holds", [(_directory(job), job.attempt) for job in jobs])
+        return not any(self._runs(job) for job, is_held in zip(jobs, held, strict=True) if not is_held)
+
+    def _runs(self, job: Job) -> bool:
+        records = read(_directory(job), job.attempt)
+        record = _identify(job, records)
+        return records.usage is None and record is not None and processes.is_alive(record.identity)
 
     def _check(self, job: Job) -> None:
         if job.resources.cores > self.slots():
@@ -259,6 +274,13 @@ class Local(execution_systems.ExecutionSystem):
 
     def _is_running(self, record: ProcessRecord) -> bool:
         return record.boot == processes.boot_id() and processes.is_alive(record.identity)
+
+
+def _lease_end(jobs: Iterable[Job]) -> float:
+    """When the first of these may be another actor's, in seconds since the machine's boot; without a lease, far away."""
+    ends = [job.lease.until for job in jobs if job.lease.until is not None]
+    seconds = (min(ends) - datetime.now(UTC)).total_seconds() if ends else _FAR_AWAY
+    return processes.uptime() + seconds
 
 
 def _directory(job: Job) -> str:

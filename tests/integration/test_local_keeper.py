@@ -96,7 +96,7 @@ def test_it_sleeps_while_nothing_happens_and_is_small(site: JobSite) -> None:
 def test_it_ends_when_it_has_nothing_to_do_and_not_before(site: JobSite) -> None:
     job = site.job("sleep 0.6; touch done")
     client = KeeperClient(site.run_dir, "here", idle=0.1)
-    ((outcome),) = client.ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH}, slots=8)
+    ((outcome),) = client.ask("run", [Order(str(job.dir), 1, 0, 0, 1)], environment={"PATH": PATH}, slots=8, until=float("inf"))
     assert Identity.parse(outcome["id"])
     until(lambda: not site.alive(), "the end of the keeper")
     assert site.file(job, "done").exists()
@@ -117,7 +117,7 @@ def test_a_bad_request_is_refused_and_half_a_one_ignored(site: JobSite) -> None:
     client = KeeperClient(site.run_dir, "here")
     for op, jobs in (("dance", []), ("run", [["/nowhere"]]), ("kill", [1])):
         with pytest.raises(ValueError, match="refused: bad request"):
-            client.ask(op, jobs, environment={}, slots=8)
+            client.ask(op, jobs, environment={}, slots=8, until=float("inf"))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(site.run_dir / "local-here.2.sock"))
         connection.sendall(b'{"op": "run", "jobs": [')
@@ -300,7 +300,7 @@ def _try_to_end(site: JobSite, job: Job) -> None:
 def _ask_to_run(site: JobSite, job: Job) -> str:
     """The native id that the keeper gives."""
     order = Order(str(job.dir), job.attempt, 0, 0, 1)
-    (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [order], environment={"PATH": PATH}, slots=8)
+    (outcome,) = KeeperClient(site.run_dir, "here").ask("run", [order], environment={"PATH": PATH}, slots=8, until=float("inf"))
     return str(outcome["id"])
 
 

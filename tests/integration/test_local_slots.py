@@ -73,7 +73,7 @@ def test_jobs_of_an_actor_that_died_are_not_started(site: JobSite) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as actor:
         actor.connect(str(site.run_dir / "local-here.2.sock"))
         orders = [Order(str(job.dir), 1, 0, 0, 1) for job in jobs]
-        request = {"op": "run", "jobs": orders, "environment": {"PATH": PATH}, "slots": 2}
+        request = {"op": "run", "jobs": orders, "environment": {"PATH": PATH}, "slots": 2, "until": 1e12}
         actor.sendall(json.dumps(request).encode() + b"\n")
         assert len(json.loads(actor.makefile().readline())["outcomes"]) == 2
     KeeperClient(site.run_dir, "here").ask("watch", [])  # by now it has seen the other one go

@@ -70,23 +70,34 @@ def test_events_of_several_processes_all_arrive_in_order(place: Path, receiver: 
         assert {record["pid"] for record in mine} == {child.pid}
 
 
-def test_events_that_are_told_together_come_in_one_datagram_or_in_as_many_as_they_need(
-    place: Path, receiver: LogReceiver
-) -> None:
+def test_events_that_are_told_together_arrive_together_and_in_order(place: Path, receiver: LogReceiver) -> None:
     sink = events.SocketSink(place / "log.sock")
     events.send_to(sink, process="actor")
     with events.together():
         for number in range(30):
             events.emit("job.transition", job=str(number), label="größe", old="pending", new="running")
         assert receiver.receive() == 0
-    assert receiver.receive() == 1
-    with events.together():
-        for number in range(30, 38):
-            events.emit("job.transition", job=str(number), label="x" * 5_000, old="pending", new="running")
-    assert receiver.receive() == 3
+    assert receiver.receive() == 30
     events.send_to(events.discard, process="test")
     sink.close()
-    assert [record["job"] for record in records(place)] == [str(number) for number in range(38)]
+    assert [record["job"] for record in records(place)] == [str(number) for number in range(30)]
+
+
+def test_many_events_come_in_few_datagrams_and_those_that_were_lost_are_counted(place: Path) -> None:
+    sink = events.SocketSink(place / "log.sock")
+    told = [{"event": "job.transition", "job": str(number), "label": "x" * 5_000} for number in range(8)]
+    sink.send(told[:2])  # nobody listens
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
+        reader.bind(str(place / "log.sock"))
+        reader.setblocking(False)
+        sink.send(told[2:])
+        datagrams = [json.loads(reader.recv(100_000)) for _ in range(2)]
+        with pytest.raises(BlockingIOError):
+            reader.recv(100_000)
+    sink.close()
+    assert [len(datagram) for datagram in datagrams] == [3, 3]
+    assert datagrams[0][0]["lost_before"] == 2
+    assert [record["job"] for datagram in datagrams for record in datagram] == ["2", "3", "4", "5", "6", "7"]
 
 
 def test_events_of_a_block_that_fails_are_told_too(place: Path, receiver: LogReceiver) -> None:

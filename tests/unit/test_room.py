@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from execution_engine.engine.room import AHEAD, Room
+from execution_engine.store.job_store import Ahead
 from execution_engine.store.sqlite import SqliteJobStore
 from execution_engine.systems.execution_systems import Context, ExecutionSystem
 from tests.support.clocks import HeldClock
@@ -36,47 +37,64 @@ def system(tmp_path: Path) -> ExecutionSystem:
     return local(Context("here", tmp_path), slots=2)
 
 
+@pytest.fixture
+def room(store: SqliteJobStore, clock: HeldClock) -> Room:
+    return Room(LANE, "this", store, clock)
+
+
 def test_at_first_and_while_no_job_starts_only_free_slots_count(
-    store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem
+    store: SqliteJobStore, room: Room, system: ExecutionSystem
 ) -> None:
-    room = Room(LANE, store, clock)
-    assert room.free(system) == 2
+    assert (room.look(system), room.ahead.cores) == (2, 0)
     store.insert([{**a_job(), "status": "running", "execution": {"lane": LANE, "system": "here", "job_no": "1.1"}}])
-    assert room.free(system) == 1
+    assert (room.look(system), room.ahead.cores) == (1, 0)
     assert room.taken == 1
 
 
 def test_short_jobs_are_claimed_ahead_as_many_as_started_in_the_last_moment(
-    store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem
+    room: Room, clock: HeldClock, system: ExecutionSystem
 ) -> None:
-    room = Room(LANE, store, clock)
-    for _ in range(10):
-        room.started(cores=2)
-    assert room.free(system) == 2 + 20
+    for cores in (1, 1):
+        room.started(cores)
+    assert (room.look(system), room.ahead.cores) == (2, 0), "no more than there are slots: they may be long"
+    for cores in (2, 1):
+        room.started(cores)
+    assert (room.look(system), room.ahead) == (2, Ahead(3, widest=2))
     clock.move(AHEAD * 1.1)
-    assert room.free(system) == 2, "none has started for a while: they are long"
+    assert (room.look(system), room.ahead.cores) == (2, 0), "none has started for a while: they are long"
 
 
 def test_nothing_is_taken_ahead_while_another_engine_serves_the_lane(
-    store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem
+    store: SqliteJobStore, room: Room, system: ExecutionSystem
 ) -> None:
-    room = Room(LANE, store, clock)
     other = an_engine("other", lanes=(LANE,))
     store.engines.sign_in(other)
-    room.started(cores=1)
-    assert room.free(system) == 2
+    room.started(cores=3)
+    assert (room.look(system), room.ahead.cores) == (2, 0)
     store.engines.sign_out(other.id)
-    clock.move(1.1)
-    room.started(cores=1)
-    assert room.free(system) == 3
+    assert (room.look(system), room.ahead.cores) == (2, 1)
+
+
+def test_an_engine_that_was_declared_dead_takes_nothing_ahead(store: SqliteJobStore, room: Room, system: ExecutionSystem) -> None:
+    store.engines.sign_in(an_engine("other", lanes=(LANE,)))
+    store.engines.sign_out("this")
+    room.started(cores=3)
+    assert (room.look(system), room.ahead.cores) == (2, 0)
+
+
+def test_nothing_is_taken_ahead_while_a_job_runs_that_the_system_does_not_count(
+    room: Room, system: ExecutionSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.started(cores=3)
+    monkeypatch.setattr(system, "keeps_all", lambda _jobs: False)
+    assert (room.look(system), room.ahead.cores) == (2, 0)
 
 
 def test_a_system_that_starts_at_once_or_refuses_gets_what_it_has_slots_for(
-    store: SqliteJobStore, clock: HeldClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = commands(Context("queue", tmp_path))
-    room = Room(LANE, store, clock)
-    room.started(cores=1)
-    assert room.free(system) is None
+    room.started(cores=3)
+    assert room.look(system) is None
     monkeypatch.setattr(system, "slots", lambda: 3)
-    assert room.free(system) == 3
+    assert (room.look(system), room.ahead.cores) == (3, 0)

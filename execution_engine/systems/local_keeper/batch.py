@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from execution_engine.systems.local_keeper.kept_jobs import FULL, KeptJobs, Refusal
-from execution_engine.systems.local_keeper.processes import Identity
+from execution_engine.systems.local_keeper.processes import Identity, uptime
 from execution_engine.systems.local_keeper.records import Order
 
 PATIENCE = 0.5
@@ -20,13 +20,15 @@ TELL_INTERVAL = 0.02
 
 
 class Batch:
-    """`slots`: how many cores the jobs of the keeper may use together.  All moments are seconds since the machine's boot."""
+    """`slots`: how many cores the jobs of the keeper may use together.  `until`: when the jobs may be another actor's; nothing is
+    started after that.  All moments are seconds since the machine's boot.
+    """
 
-    def __init__(self, orders: Iterable[Order], environment: dict[str, str], slots: int, now: float) -> None:
+    def __init__(self, orders: Iterable[Order], environment: dict[str, str], slots: int, until: float, now: float) -> None:
         self._orders = deque(orders)
         self._environment = environment
         self._slots = slots
-        self._until = now + PATIENCE
+        self._until = min(until, now + PATIENCE)
         self._untold: list[Identity | Refusal] = []
         self._tell_at = now + TELL_INTERVAL
 
@@ -41,7 +43,7 @@ class Batch:
 
     def proceed(self, jobs: KeptJobs, now: float) -> list[Identity | Refusal]:
         """Starts what can be; what became of some jobs, in the order of the request, when it is time to tell."""
-        while self._orders and (outcome := jobs.run(self._orders[0], self._environment, self._slots)) is not None:
+        while self._orders and uptime() < self._until and (outcome := self._start(jobs, self._orders[0])) is not None:
             self._orders.popleft()
             self._untold.append(outcome)
             jobs.reap()  # the first of many may have ended before the last is started
@@ -52,3 +54,9 @@ class Batch:
             return []
         told, self._untold, self._tell_at = self._untold, [], now + TELL_INTERVAL
         return told
+
+    def _start(self, jobs: KeptJobs, order: Order) -> Identity | Refusal | None:
+        try:
+            return jobs.run(order, self._environment, self._slots)
+        except Exception as error:  # noqa: BLE001 - a job that is odd in a new way must not cost the others their keeper
+            return Refusal(f"{order.directory} cannot be looked at: {error!r}", transient=False)

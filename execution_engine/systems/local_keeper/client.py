@@ -51,17 +51,23 @@ class KeeperClient:
         when it did not answer: whether it did what was asked is not known.
         """
         told = 0
+        asked = False
         for _ in range(_ATTEMPTS):
-            with self._connected() as connection:
-                try:
+            try:
+                with self._connected() as connection:
+                    asked = True
                     connection.sendall(json.dumps({"op": op, "jobs": jobs[told:], **more}).encode("ascii") + b"\n")
                     for outcomes in self._answers(connection):
                         told += len(outcomes)
                         yield from outcomes
                         if told == len(jobs):
                             return
-                except ConnectionError:
-                    continue
+            except ConnectionError:
+                continue
+            except ExecutionSystemError as error:
+                if asked:
+                    raise ConnectionResetError(f"the keeper ended over {op}, and: {error}") from error
+                raise
         raise ConnectionResetError(f"the keeper of {self._name} ended {_ATTEMPTS} times over {op}; see {self._log}")
 
     @property

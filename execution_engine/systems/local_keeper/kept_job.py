@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -192,7 +193,8 @@ class KeptJob:
             self._write_at = now + RETRY
             self._written = error.errno not in TRANSIENT or now > self._ended_at + GIVE_UP
             if self._written:
-                print(f"the usage of process {self.leader} is lost: {error}", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # the log is on a full disk, too
+                    print(f"the usage of process {self.leader} is lost: {error}", file=sys.stderr, flush=True)
         else:
             self._written = True
 

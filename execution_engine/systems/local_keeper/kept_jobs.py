@@ -79,7 +79,7 @@ class KeptJobs:
         known = self._known(order)
         if known is not None:
             return known
-        if order.cores + self._taken() > slots:
+        if order.cores + self._taken(slots) > slots:
             return None
         try:
             pid = self._spawn(order.directory, environment)
@@ -159,10 +159,11 @@ class KeptJobs:
         ]
         if chosen:
             self._look(chosen)
-        if reaped or any(job.over for job in chosen):
+        over = [job for job in self._jobs.values() if job.over]
+        if reaped or over:
             self._jobs = {key: job for key, job in self._jobs.items() if not job.over}
             self._on_end()
-        return any(job.over for job in chosen)
+        return any(not job.vacant for job in over)
 
     # --- how
 
@@ -185,8 +186,12 @@ class KeptJobs:
             if record is not None and record.identity == leader and record.home == self._home:
                 yield directory, record
 
-    def _taken(self) -> int:
-        """Cores in use."""
+    def holds(self, directory: str, attempt: int) -> bool:
+        """Whether this job is one of them."""
+        return (directory, attempt) in self._jobs
+
+    def _taken(self, slots: int) -> int:
+        """Cores in use.  What a job may have written itself cannot be more than all, nor less than one."""
         if self._strangers:
             directories = {job.order.directory for job in self._jobs.values()}
             self._strangers = {
@@ -195,7 +200,7 @@ class KeptJobs:
                 if directory not in directories and processes.is_alive(record.identity)
             }
         kept = sum(job.order.cores for job in self._jobs.values() if not job.vacant)
-        return kept + sum(record.cores for record in self._strangers.values())
+        return kept + sum(min(max(1, record.cores), slots) for record in self._strangers.values())
 
     def _orphan(self, directory: str) -> Identity | None:
         """The script that runs in this very directory: one of an earlier attempt is in what was kept as `.execd/attempt-N`."""

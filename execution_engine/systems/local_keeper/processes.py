@@ -16,6 +16,7 @@ from typing import NamedTuple
 TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STAT_SIZE = 4096
+_LONGEST = 40
 
 
 class Identity(NamedTuple):
@@ -31,7 +32,8 @@ class Identity(NamedTuple):
     def parse(cls, text: str) -> Identity | None:
         """The identity that `str` wrote, or None."""
         pid, _, start = text.partition(".")
-        return cls(int(pid), int(start)) if pid.isdecimal() and start.isdecimal() else None
+        short = len(text) <= _LONGEST  # Python refuses numbers of thousands of digits with an error of its own
+        return cls(int(pid), int(start)) if short and pid.isdecimal() and start.isdecimal() else None
 
 
 class Process(NamedTuple):

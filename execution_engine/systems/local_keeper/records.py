@@ -132,7 +132,7 @@ def _records(directory: str) -> list[ProcessRecord | UsageRecord]:
         try:
             ((kind, fields),) = json.loads(line).items()
             records.append(_read_process(fields) if kind == "process" else _read_usage(fields))
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
             continue
     return records
 

@@ -48,6 +48,16 @@ class _Connection:
     def events(self) -> int:
         return selectors.EVENT_WRITE if self._answer else selectors.EVENT_READ
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the actor is gone; this process may have stood still, and its jobs be another's since."""
+        try:
+            return self.socket.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def receive(self) -> list[bytes]:
         """The requests that are complete now.  Raises ConnectionError at the end."""
         chunk = self.socket.recv(_CHUNK)
@@ -80,7 +90,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._jobs = KeptJobs(script, home, self._note_news)
         self._waker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._requests = {"watch": self._watch, "kill": self._kill}
+        self._requests = {"watch": self._watch, "kill": self._kill, "holds": self._holds}
         self._batches: dict[_Connection, Batch] = {}
         self._has_news = False
         self._news_at = 0.0
@@ -171,11 +181,15 @@ class Keeper:
         if connection in self._batches:
             raise ValueError("another one is under way")
         orders = [Order(*order) for order in request["jobs"]]
-        self._batches[connection] = Batch(orders, dict(request["environment"]), int(request["slots"]), uptime())
+        slots, until = int(request["slots"]), float(request["until"])
+        self._batches[connection] = Batch(orders, dict(request["environment"]), slots, until, uptime())
 
     def _proceed(self) -> None:
         """Starts jobs that wait, and tells of those that were started."""
         for connection, batch in list(self._batches.items()):
+            if connection.hung_up:
+                self._forget(connection)
+                continue
             outcomes = batch.proceed(self._jobs, uptime())
             if batch.over:
                 del self._batches[connection]
@@ -187,6 +201,9 @@ class Keeper:
     def _watch(self, request: dict[str, Any]) -> list[bool]:
         table = functools.cache(ProcessTable.now)
         return [self._jobs.watch(Order(*order), Identity(*leader), table) is not None for order, leader in request["jobs"]]
+
+    def _holds(self, request: dict[str, Any]) -> list[bool]:
+        return [self._jobs.holds(str(directory), int(attempt)) for directory, attempt in request["jobs"]]
 
     def _kill(self, request: dict[str, Any]) -> list[bool]:
         table = functools.cache(ProcessTable.now)
