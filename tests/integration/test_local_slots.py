@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from execution_engine.errors import SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems.execution_systems import Started
+from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity
 from execution_engine.systems.local_keeper.records import Order, read
@@ -85,9 +88,7 @@ def test_jobs_of_an_actor_that_died_are_not_started(site: JobSite) -> None:
 
 def test_jobs_of_a_keeper_that_died_keep_their_slots(site: JobSite) -> None:
     jobs = [site.start(WAIT), site.start(WAIT)]
-    keeper = Identity.parse(until(lambda: read(str(jobs[0].dir), 1).process, "the record").keeper)
-    assert keeper is not None
-    os.kill(keeper.pid, signal.SIGKILL)
+    _kill_keeper(jobs[0])
     third = site.job(WAIT)
     assert outcomes(site, [third]) == [SystemFull]
     site.file(jobs[0], "go").touch()
@@ -113,3 +114,82 @@ def test_many_ends_are_few_hints_to_the_monitor(site: JobSite) -> None:
 
         until(news_of_the_last, "a hint")
         assert hints < 10
+
+
+ODD = [
+    '{"process": {"pid": 1e999, "start": 1, "boot": "b", "attempt": 1, "keeper": "k"}}',
+    "[" * 15_000,
+    '{"process": {"pid": 1, "start": 1, "boot": "b", "attempt": 1, "keeper": "%s.1"}}' % ("9" * 5_000),
+    '{"process": {"pid": 1, "start": 1, "boot": "b", "attempt": 1, "keeper": "k", "cores": "many"}}',
+]
+
+
+@pytest.mark.parametrize("line", ODD, ids=["overflow", "deep", "long", "no number"])
+def test_what_a_job_writes_into_its_directory_disturbs_neither_the_others_nor_another_keeper(site: JobSite, line: str) -> None:
+    good, bad = site.start(WAIT), site.start(f"printf '%s\\n' '{line}' >>.execd/process; {WAIT}")
+    _wait_there(site, bad, "started")
+    assert site.system.get_statuses([good, bad]) == {good.text_id: Status.RUNNING, bad.text_id: Status.RUNNING}
+    assert KeeperClient(site.run_dir, "other", idle=0.1).ask("watch", []) == []
+
+
+def test_a_job_that_is_killed_in_the_moment_of_its_end_leaves_its_slot(site: JobSite) -> None:
+    job, other = site.start(WAIT), site.start(WAIT)
+    _kill_keeper(job)
+    assert set(site.system.get_statuses([job, other]).values()) == {Status.RUNNING}, "adopted: nobody hears of their ends"
+    for process in site.processes_of(job):
+        processes.send(process, signal.SIGKILL)
+    site.system.kill(job)
+    until(lambda: outcomes(site, [site.job(WAIT)]) == [Started], "a free slot")
+
+
+def test_a_job_whose_keeper_died_after_it_was_asked_is_not_said_to_be_refused(
+    site: JobSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    KeeperClient(site.run_dir, "here").ask("watch", [])
+    job = site.job(WAIT)
+
+    def die(_client: KeeperClient, _connection: socket.socket) -> Iterator[list[object]]:
+        _wait_there(site, job, "started")
+        _kill_keeper(job)
+        raise ConnectionResetError
+        yield []
+
+    def full_disk(_client: KeeperClient) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(KeeperClient, "_answers", die)
+    monkeypatch.setattr(KeeperClient, "_start", full_disk)
+    assert outcomes(site, [job]) == [ConnectionResetError]
+    assert site.processes_of(job)
+
+
+def test_nothing_is_started_after_the_end_of_the_lease(site: JobSite) -> None:
+    late = datetime.now(UTC) - timedelta(seconds=1)
+    job = site.job(WAIT)
+    job = job.model_copy(update={"lease": job.lease.model_copy(update={"until": late})})
+    assert outcomes(site, [job]) == [SystemFull]
+    assert site.system.find(job) is None
+
+
+def test_the_system_knows_whether_it_counts_all_jobs(site: JobSite) -> None:
+    running, over = site.start(WAIT), site.start(["true"])
+    site.wait(over, Status.FINISHED)
+    assert site.system.keeps_all([running, over])
+    root = site.root / "elsewhere"
+    root.mkdir()
+    elsewhere = JobSite(root, lambda context: local(context, slots=2))
+    try:
+        assert not elsewhere.system.keeps_all([running, over])
+    finally:
+        elsewhere.end()
+
+
+def _wait_there(site: JobSite, job: Job, name: str) -> None:
+    until(lambda: site.file(job, name).exists(), name)
+
+
+def _kill_keeper(job: Job) -> None:
+    keeper = Identity.parse(until(lambda: read(str(job.dir), 1).process, "the record").keeper)
+    assert keeper is not None
+    os.kill(keeper.pid, signal.SIGKILL)
+    until(lambda: not processes.is_alive(keeper), "the end of the keeper")

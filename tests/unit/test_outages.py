@@ -46,6 +46,19 @@ def test_a_try_that_began_in_an_outage_that_is_over_does_not_begin_another() -> 
     assert outages.error("database") == "timed out"
 
 
+def test_a_try_after_the_moment_in_which_it_answered_counts_even_if_that_was_told_late() -> None:
+    clock = HeldClock()
+    outages = Outages(clock)
+    outages.report("system here", "no answer")
+    answered = clock.monotonic()
+    clock.move(0.1)
+    began = clock.monotonic()
+    clock.move(0.1)
+    outages.over("system here", at=answered)
+    outages.report("system here", "no answer", since=began)
+    assert outages.error("system here") == "no answer"
+
+
 def test_a_new_configuration_ends_the_wait_and_drops_what_it_has_no_more() -> None:
     outages = Outages(HeldClock())
     outages.report("system cluster", "no such command")
