@@ -15,6 +15,8 @@ from execution_engine.systems.execution_systems import ExecutionSystem
 
 AHEAD = 0.25
 """Seconds of work that a system is given ahead."""
+_TRUSTED = 1.0
+"""Seconds for which it is believed that nobody else has jobs on the lane."""
 _NONE = Ahead(0, 0)
 
 
@@ -24,6 +26,7 @@ class Room:
     def __init__(self, lane: str, engine: str, store: JobStore, clock: Clock) -> None:
         self._lane, self._engine, self._store, self._clock = lane, engine, store, clock
         self._started: deque[tuple[float, int]] = deque()
+        self._alone_until = float("-inf")
         self.taken = 0
         """cores in use when `look` was called last"""
         self.ahead = _NONE
@@ -52,10 +55,13 @@ class Room:
             self._started.popleft()
         cores = [cores for _, cores in self._started]
         beyond = sum(cores) - slots
-        if beyond <= 0 or not self._alone() or not system.keeps_all(self._store.on_system(self._lane)):
+        if beyond <= 0:
             return _NONE
-        return Ahead(beyond, max(cores))
+        if now >= self._alone_until and self._alone(system):
+            self._alone_until = now + _TRUSTED
+        return Ahead(beyond, max(cores)) if now < self._alone_until else _NONE
 
-    def _alone(self) -> bool:
-        """Whether this engine, and no other one, serves the lane."""
-        return {engine.id for engine in self._store.engines.all() if self._lane in engine.lanes} == {self._engine}
+    def _alone(self, system: ExecutionSystem) -> bool:
+        """Whether this engine, and no other one, serves the lane, and the system has all jobs that run there."""
+        engines = {engine.id for engine in self._store.engines.all() if self._lane in engine.lanes}
+        return engines == {self._engine} and system.keeps_all(self._store.on_system(self._lane))
