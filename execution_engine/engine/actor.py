@@ -22,7 +22,7 @@ from execution_engine.engine.channel import Channel
 from execution_engine.errors import ExecutionSystemError, LeaseLost, StoreUnavailable
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
-from execution_engine.store.job_store import Ahead, BrokenJob, Change, Claimed, JobStore, Query, Work
+from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
 
 EXIT_OUTAGE = 75
@@ -168,14 +168,12 @@ class Actor(ABC):
 
     # --- claims and changes
 
-    def claim(
-        self, lane: str | None = None, limit: int | None = None, cores: int | None = None, ahead: Ahead | None = None
-    ) -> list[Claimed]:
+    def claim(self, lane: str | None = None, limit: int | None = None, cores: Cores | None = None) -> list[Claimed]:
         """Claims a batch of this actor's work, for the time of one lease."""
         assert self.work is not None
         query, until = Query(self.work, lane), self._new_lease()
         limit = self.settings.batch if limit is None else limit
-        claims = self.store.claim(query, self.owner, limit, self.clock.now(), until, cores, ahead)
+        claims = self.store.claim(query, self.owner, limit, self.clock.now(), until, cores)
         self._held.update(str(claimed.job.id) for claimed in claims)
         return claims
 

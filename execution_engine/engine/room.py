@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import deque
 
 from execution_engine.clock import Clock
-from execution_engine.store.job_store import Ahead, JobStore
+from execution_engine.store.job_store import Cores, JobStore
 from execution_engine.systems.execution_systems import ExecutionSystem
 
 AHEAD = 0.25
 """Seconds of work that a system is given ahead."""
 _TRUSTED = 1.0
 """Seconds for which it is believed that nobody else has jobs on the lane."""
-_NONE = Ahead(0, 0)
 
 
 class Room:
@@ -29,37 +28,35 @@ class Room:
         self._alone_until = float("-inf")
         self.taken = 0
         """cores in use when `look` was called last"""
-        self.ahead = _NONE
-        """what may be claimed beyond the free cores, found by that look"""
 
-    def look(self, system: ExecutionSystem) -> int | None:
-        """Cores that are free; below 0 while the ends of jobs are not stored yet; None: any number.
-
-        Raises StoreError and ExecutionSystemError.
-        """
+    def look(self, system: ExecutionSystem) -> Cores | None:
+        """Cores that may be claimed now; None: any number.  Raises StoreError and ExecutionSystemError."""
         slots = system.slots()
         if slots is None:
             return None
         self.taken = self._store.taken_cores(self._lane, self._clock.now())
-        self.ahead = self._look_ahead(system, slots) if system.takes_ahead else _NONE
-        return slots - self.taken
+        free = slots - self.taken  # below 0 while the ends of jobs are not stored yet
+        ahead = self._ahead(system, slots) if system.takes_ahead else []
+        return Cores(free, sum(ahead) - slots, max(ahead)) if ahead else Cores(free)
 
     def started(self, cores: int) -> None:
         """A job was started just now."""
         self._started.append((self._clock.monotonic(), cores))
 
-    def _look_ahead(self, system: ExecutionSystem, slots: int) -> Ahead:
-        """Nothing while the system counts less than all there is: a job of an earlier keeper, or another engine's."""
+    def _ahead(self, system: ExecutionSystem, slots: int) -> list[int]:
+        """The cores of the jobs that started in the last moment, if they are more than the slots.
+
+        None while the system counts less than all there is: a job of an earlier keeper, or another engine's.
+        """
         now = self._clock.monotonic()
         while self._started and self._started[0][0] < now - AHEAD:
             self._started.popleft()
         cores = [cores for _, cores in self._started]
-        beyond = sum(cores) - slots
-        if beyond <= 0:
-            return _NONE
+        if sum(cores) <= slots:
+            return []
         if now >= self._alone_until and self._alone(system):
             self._alone_until = now + _TRUSTED
-        return Ahead(beyond, max(cores)) if now < self._alone_until else _NONE
+        return cores if now < self._alone_until else []
 
     def _alone(self, system: ExecutionSystem) -> bool:
         """Whether this engine, and no other one, serves the lane, and the system has all jobs that run there."""

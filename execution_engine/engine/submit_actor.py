@@ -31,16 +31,15 @@ class SubmitActor(LaneActor):
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
-        free = self._room.look(self.system)
+        cores = self._room.look(self.system)
         limit = self.settings.batch
-        if free is not None:
-            room = free + self._room.ahead.cores
-            self._note_if_full(room <= 0)
-            if room <= 0:
+        if cores is not None:
+            self._note_if_full(cores.all <= 0)
+            if cores.all <= 0:
                 return 0
-            limit = min(room, limit)
-        claims = self.claim(self.lane, limit, free, self._room.ahead)
-        if not claims and free is not None and not self._room.taken:
+            limit = min(cores.all, limit)
+        claims = self.claim(self.lane, limit, cores)
+        if not claims and cores is not None and not self._room.taken:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         announce_claims(claims, self.owner)
         adopted, others = self._adopt(claims)

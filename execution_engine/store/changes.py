@@ -14,7 +14,7 @@ from execution_engine.errors import InvalidJob, NoSuchJob
 from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
 from execution_engine.jobs.recovery import BEGUN, RECOVERY, Due
 from execution_engine.jobs.status import ON_SYSTEM, RETRIES, RETRY, Status, may_follow
-from execution_engine.store.job_store import Ahead, BrokenJob, Change, Document
+from execution_engine.store.job_store import BrokenJob, Change, Cores, Document
 
 FIRST, LATEST = 10, 40
 """Entries of the history that are kept: so many of the first, so many of the latest."""
@@ -109,26 +109,22 @@ class Candidate:
     """an actor died with it: it may be with its system already, so it comes before all new ones"""
 
 
-def choose(candidates: Iterable[Candidate], limit: int, cores: int | None = None, ahead: Ahead | None = None) -> list[Candidate]:
+def choose(candidates: Iterable[Candidate], limit: int, cores: Cores | None) -> list[Candidate]:
     """The candidates that one claim takes, in order: by priority, then age, those that were begun first; one with a crash
-    behind it only alone.  `cores` are free, `ahead` may be taken beyond them."""
+    behind it only alone."""
     ordered = sorted(candidates, key=lambda candidate: (not candidate.begun, -candidate.priority, candidate.created))
     if ordered and ordered[0].crashes:
         ordered = ordered[:1]
     chosen: list[Candidate] = []
-    taken = 0
     for candidate in ordered:
-        if len(chosen) == limit or (cores is not None and not _fits(candidate.cores, cores - taken, ahead)):
+        left = cores and cores.take(candidate.cores)
+        if len(chosen) == limit or (cores is not None and left is None):
             break
         if candidate.crashes and chosen:
             continue
         chosen.append(candidate)
-        taken += candidate.cores
+        cores = left
     return chosen
-
-
-def _fits(cores: int, free: int, ahead: Ahead | None) -> bool:
-    return cores <= free or (ahead is not None and cores <= min(ahead.widest, free + ahead.cores))
 
 
 def priority_of(document: Document) -> float:

@@ -89,11 +89,22 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """What a claim may take beyond the free cores: jobs of so many cores together, none of them of more than `widest`."""
+class Cores:
+    """For how many cores a claim may take jobs: those that are `free` (below 0: more are in use than there are), and beyond them
+    `ahead`, but for those no job of more than `widest`."""
 
-    cores: int
-    widest: int
+    free: int
+    ahead: int = 0
+    widest: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.free + self.ahead
+
+    def take(self, wanted: int) -> Cores | None:
+        """What is left with a job of so many; None when it does not fit."""
+        fits = wanted <= self.free or wanted <= min(self.widest, self.all)
+        return Cores(self.free - wanted, self.ahead, self.widest) if fits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,20 +201,12 @@ class JobStore(ABC):
 
     @abstractmethod
     def claim(
-        self,
-        query: Query,
-        owner: str,
-        limit: int,
-        now: datetime,
-        until: datetime,
-        cores: int | None = None,
-        ahead: Ahead | None = None,
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         """Takes a lease on up to `limit` jobs, each of which no other claim gets.
 
-        With `cores`, only as many jobs, in order, as ask for that many cores together (`resources.cores`, 1 where it is
-        missing): the first that does not fit ends the batch, so that a large job is not overtaken for ever by small ones.
-        `ahead`: what may be taken beyond that.
+        With `cores`, only as many jobs, in order, as fit together (`resources.cores`, 1 where it is missing): the first that
+        does not ends the batch, so that a large job is not overtaken for ever by small ones.
 
         Those that an actor had begun when it died come first; then by priority (higher first), then age (`times.created`, for
         jobs not built yet the id's order of insertion).  The transition to `building` or `submitting` and its history entry are

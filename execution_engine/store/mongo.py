@@ -21,7 +21,7 @@ from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
 from execution_engine.store import changes, mongo_errors, mongo_indexes, mongo_queries
 from execution_engine.store.extended_json import READING, id_text
 from execution_engine.store.inspection import Inspection
-from execution_engine.store.job_store import Ahead, BrokenJob, Change, Claimed, Document, Filter, JobStore, Query
+from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, Document, Filter, JobStore, Query
 from execution_engine.store.masking import masked
 from execution_engine.store.mongo_claims import Claims
 from execution_engine.store.mongo_engines import MongoEngineRegistry
@@ -167,17 +167,10 @@ class MongoJobStore(JobStore):
             }
 
     def claim(
-        self,
-        query: Query,
-        owner: str,
-        limit: int,
-        now: datetime,
-        until: datetime,
-        cores: int | None = None,
-        ahead: Ahead | None = None,
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         with self._writing():
-            return self._claims.claim(query, owner, limit, now, until, cores, ahead)
+            return self._claims.claim(query, owner, limit, now, until, cores)
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._writing():

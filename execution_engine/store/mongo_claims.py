@@ -14,7 +14,7 @@ from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes
 from execution_engine.store.extended_json import id_text
-from execution_engine.store.job_store import CLAIMS, Ahead, Claimed, Document, Query, Work
+from execution_engine.store.job_store import CLAIMS, Claimed, Cores, Document, Query, Work
 from execution_engine.store.mongo_queries import BRIEF, NO_INPUTS, Selection, not_after, sources, value_at
 from execution_engine.store.mongo_updates import Updates
 from execution_engine.store.mongo_writes import AtomicWriter, Write
@@ -44,14 +44,7 @@ class Claims:
         self._unread: _Taken | None = None
 
     def claim(
-        self,
-        query: Query,
-        owner: str,
-        limit: int,
-        now: datetime,
-        until: datetime,
-        cores: int | None,
-        ahead: Ahead | None,
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         """See JobStore.claim.  A claim whose answer was lost on the way is answered by the next one."""
         unread = self._unread
@@ -62,7 +55,7 @@ class Claims:
             if early := [document for document in found if query.work is Work.BUILDING and _is_early(document, now)]:
                 self._postpone(early, now)
                 continue
-            chosen = changes.choose((_candidate(document) for document in found), limit, cores, ahead)
+            chosen = changes.choose((_candidate(document) for document in found), limit, cores)
             if not chosen:
                 return []
             if claimed := self._take(query, [candidate.handle for candidate in chosen], owner, now, until):

@@ -19,10 +19,10 @@ from execution_engine.store import changes, extended_json
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import (
     CLAIMS,
-    Ahead,
     BrokenJob,
     Change,
     Claimed,
+    Cores,
     Document,
     Filter,
     JobStore,
@@ -103,19 +103,12 @@ class SqliteJobStore(JobStore):
         return set(self._last_due)
 
     def claim(
-        self,
-        query: Query,
-        owner: str,
-        limit: int,
-        now: datetime,
-        until: datetime,
-        cores: int | None = None,
-        ahead: Ahead | None = None,
+        self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         claimed: list[tuple[Row, str | None, Status]] = []
         condemned: list[Row] = []
         with self._writing() as connection:
-            rows = self._chosen(connection, query, limit, now, cores, ahead)
+            rows = self._chosen(connection, query, limit, now, cores)
             for row in rows:
                 was = Status(str(row.status))
                 try:
@@ -296,15 +289,7 @@ class SqliteJobStore(JobStore):
         parameters = {"now": moment, "lane": query.lane}
         return any(connection.execute(question, parameters).fetchone() for question in due_questions(query))
 
-    def _chosen(
-        self,
-        connection: sqlite3.Connection,
-        query: Query,
-        limit: int,
-        now: datetime,
-        cores: int | None,
-        ahead: Ahead | None,
-    ) -> list[Row]:
+    def _chosen(self, connection: sqlite3.Connection, query: Query, limit: int, now: datetime, cores: Cores | None) -> list[Row]:
         """The rows that a claim takes.  Jobs whose `not_before` has not come are postponed on the way."""
         moment = milliseconds(now) or 0
         parameters = {"now": moment, "lane": query.lane, "limit": limit}
@@ -328,7 +313,7 @@ class SqliteJobStore(JobStore):
             )
             for row in rows
         ]
-        return [candidate.handle for candidate in changes.choose(candidates, limit, cores, ahead)]
+        return [candidate.handle for candidate in changes.choose(candidates, limit, cores)]
 
 
 def _tell(condemned: Iterable[Row]) -> None:

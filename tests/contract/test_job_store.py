@@ -9,7 +9,7 @@ from execution_engine.jobs.attempts import next_attempt
 from execution_engine.jobs.job import Exit, Job
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import FIRST, LATEST
-from execution_engine.store.job_store import Ahead, BrokenJob, Change, JobStore, Query, Work
+from execution_engine.store.job_store import BrokenJob, Change, Cores, JobStore, Query, Work
 from tests.support.jobs import (
     BUILDING,
     NOTIFICATION,
@@ -88,15 +88,15 @@ def test_jobs_to_submit_are_claimed_by_priority_then_age_in_their_lane_only(stor
 def test_a_claim_with_cores_ends_before_the_first_job_that_does_not_fit(store: JobStore) -> None:
     for cores in (1, 2, 3, 1):
         built(store, resources={"cores": cores})
-    assert [claimed.job.resources.cores for claimed in claim(store, SUBMIT, cores=5)] == [1, 2]
+    assert [claimed.job.resources.cores for claimed in claim(store, SUBMIT, cores=Cores(5))] == [1, 2]
 
 
 def test_beyond_the_free_cores_a_claim_takes_jobs_that_are_no_wider_than_it_may(store: JobStore) -> None:
     for cores in (1, 2, 1, 3, 1):
         built(store, resources={"cores": cores})
-    assert claim(store, SUBMIT, cores=0, ahead=Ahead(3, widest=1))[0].job.resources.cores == 1
-    assert claim(store, SUBMIT, cores=1, ahead=Ahead(3, widest=1)) == [], "the next one is wider"
-    taken = claim(store, SUBMIT, cores=-1, ahead=Ahead(9, widest=2))
+    assert claim(store, SUBMIT, cores=Cores(0, ahead=3, widest=1))[0].job.resources.cores == 1
+    assert claim(store, SUBMIT, cores=Cores(1, ahead=3, widest=1)) == [], "the next one is wider"
+    taken = claim(store, SUBMIT, cores=Cores(-1, ahead=9, widest=2))
     assert [claimed.job.resources.cores for claimed in taken] == [2, 1]
 
 

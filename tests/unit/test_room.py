@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from execution_engine.engine.room import AHEAD, Room
-from execution_engine.store.job_store import Ahead
+from execution_engine.store.job_store import Cores
 from execution_engine.store.sqlite import SqliteJobStore
 from execution_engine.systems.execution_systems import Context, ExecutionSystem
 from tests.support.clocks import HeldClock
@@ -19,17 +18,9 @@ from tests.support.jobs import a_job
 LANE = "here@machine"
 
 
-@pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: HeldClock) -> Iterator[SqliteJobStore]:
-    with SqliteJobStore(tmp_path / "execd.db", clock) as store:
-        store.boot(create=True)
-        store.engines.sign_in(an_engine("this", lanes=(LANE,)))
-        yield store
+@pytest.fixture(autouse=True)
+def this_engine(store: SqliteJobStore) -> None:
+    store.engines.sign_in(an_engine("this", lanes=(LANE,)))
 
 
 @pytest.fixture
@@ -45,9 +36,9 @@ def room(store: SqliteJobStore, clock: HeldClock) -> Room:
 def test_at_first_and_while_no_job_starts_only_free_slots_count(
     store: SqliteJobStore, room: Room, system: ExecutionSystem
 ) -> None:
-    assert (room.look(system), room.ahead.cores) == (2, 0)
+    assert room.look(system) == Cores(2)
     store.insert([{**a_job(), "status": "running", "execution": {"lane": LANE, "system": "here", "job_no": "1.1"}}])
-    assert (room.look(system), room.ahead.cores) == (1, 0)
+    assert room.look(system) == Cores(1)
     assert room.taken == 1
 
 
@@ -56,12 +47,12 @@ def test_short_jobs_are_claimed_ahead_as_many_as_started_in_the_last_moment(
 ) -> None:
     for cores in (1, 1):
         room.started(cores)
-    assert (room.look(system), room.ahead.cores) == (2, 0), "no more than there are slots: they may be long"
+    assert room.look(system) == Cores(2), "no more than there are slots: they may be long"
     for cores in (2, 1):
         room.started(cores)
-    assert (room.look(system), room.ahead) == (2, Ahead(3, widest=2))
+    assert room.look(system) == Cores(2, ahead=3, widest=2)
     clock.move(AHEAD * 1.1)
-    assert (room.look(system), room.ahead.cores) == (2, 0), "none has started for a while: they are long"
+    assert room.look(system) == Cores(2), "none has started for a while: they are long"
 
 
 def test_nothing_is_taken_ahead_while_another_engine_serves_the_lane(
@@ -70,16 +61,16 @@ def test_nothing_is_taken_ahead_while_another_engine_serves_the_lane(
     other = an_engine("other", lanes=(LANE,))
     store.engines.sign_in(other)
     room.started(cores=3)
-    assert (room.look(system), room.ahead.cores) == (2, 0)
+    assert room.look(system) == Cores(2)
     store.engines.sign_out(other.id)
-    assert (room.look(system), room.ahead.cores) == (2, 1)
+    assert room.look(system) == Cores(2, ahead=1, widest=3)
 
 
 def test_an_engine_that_was_declared_dead_takes_nothing_ahead(store: SqliteJobStore, room: Room, system: ExecutionSystem) -> None:
     store.engines.sign_in(an_engine("other", lanes=(LANE,)))
     store.engines.sign_out("this")
     room.started(cores=3)
-    assert (room.look(system), room.ahead.cores) == (2, 0)
+    assert room.look(system) == Cores(2)
 
 
 def test_nothing_is_taken_ahead_while_a_job_runs_that_the_system_does_not_count(
@@ -87,7 +78,7 @@ def test_nothing_is_taken_ahead_while_a_job_runs_that_the_system_does_not_count(
 ) -> None:
     room.started(cores=3)
     monkeypatch.setattr(system, "keeps_all", lambda _jobs: False)
-    assert (room.look(system), room.ahead.cores) == (2, 0)
+    assert room.look(system) == Cores(2)
 
 
 def test_a_system_that_starts_at_once_or_refuses_gets_what_it_has_slots_for(
@@ -97,4 +88,4 @@ def test_a_system_that_starts_at_once_or_refuses_gets_what_it_has_slots_for(
     room.started(cores=3)
     assert room.look(system) is None
     monkeypatch.setattr(system, "slots", lambda: 3)
-    assert (room.look(system), room.ahead.cores) == (3, 0)
+    assert room.look(system) == Cores(3)
