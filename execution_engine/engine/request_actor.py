@@ -143,7 +143,9 @@ class RequestActor(Actor):
             "resume": system.resume,
         }
         try:
-            if why is not None and self._status(system, job) not in REQUESTS[what]:
+            if why is not None and (status := self._status(system, job)) not in REQUESTS[what]:
+                if what == "resume" and status is Status.RUNNING and system.may_resume_running:
+                    system.resume(job)
                 return self._refuse(job, why)
             ask[what](job)
         except NotSupported as error:

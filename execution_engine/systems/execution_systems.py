@@ -120,6 +120,9 @@ class ExecutionSystem(ABC):
     """True: `run_many` may be given more jobs than there are slots; it starts each as soon as there is room, and gives back those
     for which there is none in a moment (SystemFull)."""
 
+    may_resume_running: ClassVar[bool] = False
+    """True: to resume a job that runs does no harm, and lets go on what a suspension that was cut short had stopped of it."""
+
     longest_interval: ClassVar[float | None] = None
     """Seconds: ask at least so often while there are jobs, where asking is cheap; None: as the configuration says."""
 

@@ -56,6 +56,7 @@ class Local(execution_systems.ExecutionSystem):
     host_bound = True
     record_suffices = False
     takes_ahead = True
+    may_resume_running = True
     longest_interval = 5.0
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:

@@ -138,6 +138,22 @@ def test_a_job_that_is_resumed_before_anybody_saw_it_suspended_goes_on(make_engi
     engine.wait([job_id])
 
 
+def test_resume_lets_go_on_what_a_suspension_that_was_cut_short_had_stopped(engine: Engine) -> None:
+    """The actor died before the job's script was stopped, and the app took its request back by asking for the opposite."""
+    (job_id,) = engine.submit({"command": "sleep 300 & wait"})
+    job = engine.until_status(job_id, "running")
+    leader = int(job["execution"]["job_no"].partition(".")[0])
+    stopped = until(
+        lambda: [process for process in members(job) if process.pid != leader and process.name() == "sleep"], "it runs"
+    )
+    for process in stopped:
+        process.suspend()
+    engine.execd("resume", str(job_id), check=False)
+    until(lambda: all(process.status() == psutil.STATUS_SLEEPING for process in stopped), "all of it goes on")
+    engine.execd("kill", str(job_id))
+    engine.wait([job_id])
+
+
 def test_a_suspended_job_can_be_killed(engine: Engine) -> None:
     (job_id,) = engine.submit({"command": ["sleep", "300"]})
     engine.until_status(job_id, "running")
