@@ -24,7 +24,7 @@ class Room:
 
     def __init__(self, lane: str, engine: str, store: JobStore, clock: Clock) -> None:
         self._lane, self._engine, self._store, self._clock = lane, engine, store, clock
-        self._started: deque[tuple[float, int]] = deque()
+        self._started: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._alone_until = float("-inf")
         self.taken = 0
         """cores in use when `look` was called last"""

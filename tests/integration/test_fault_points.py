@@ -41,6 +41,7 @@ CALLERS = {
     "ExecutionSystem.run_many": {"submit here"},
     "ExecutionSystem.find": {"submit here"},
     "ExecutionSystem.slots": {"submit here"},
+    "ExecutionSystem.keeps_all": {"submit narrow"},
     "ExecutionSystem.get_status": {"status queue"},
     "ExecutionSystem.get_statuses": {"status here"},
     "ExecutionSystem.account": {"status here"},
@@ -185,8 +186,13 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         engine = Engine(
             directory / "engine",
             database=database,
-            execution_systems={"here": {"class": "Local", "slots": 20}, "queue": {"class": "Queue"}},
+            execution_systems={
+                "here": {"class": "Local", "slots": 20},
+                "narrow": {"class": "Local", "slots": 1},
+                "queue": {"class": "Queue"},
+            },
             routes=[
+                {"name": "narrow", "rules": [{"tag": {"names": ["narrow"]}}], "execution_system": "narrow"},
                 {"name": "queue", "rules": [{"tag": {"names": ["queue"]}}], "execution_system": "queue"},
                 {"name": "default", "execution_system": "here"},
             ],
@@ -258,6 +264,12 @@ def hold(site: Site) -> None:
     site.check(job, "finished")
 
 
+def come_one_after_another(site: Site) -> None:
+    """Short jobs for one slot, some of which are taken ahead."""
+    for job in [site.submit("true", tags=["narrow"]) for _ in range(20)]:
+        site.check(job, "finished")
+
+
 def wait_for_a_slow_server(site: Site) -> None:
     """A job whose owner's server takes longer than half a lease to answer."""
     site.web.delay = 1.6
@@ -275,6 +287,7 @@ SCENES: dict[str, Callable[[Site], None]] = {
     "ExecutionSystem.get_status": hold,
     "ExecutionSystem.hold": hold,
     "ExecutionSystem.release": hold,
+    "ExecutionSystem.keeps_all": come_one_after_another,
     "JobStore.renew": wait_for_a_slow_server,
 }
 """What happens meanwhile, where it is not `go_through`."""
