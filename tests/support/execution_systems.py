@@ -30,7 +30,7 @@ BY_HAND = {
 
 def local(context: Context, **options: Any) -> ExecutionSystem:
     """With more slots than a test fills, whatever the machine."""
-    return Local(context, Local.Options.model_validate({"slots": 64, **options}))
+    return Local(context, Local.Options.model_validate({"slots": 1000, **options}))
 
 
 def commands(context: Context, **options: Any) -> ExecutionSystem:

@@ -28,7 +28,8 @@ class Batch:
         self._orders = deque(orders)
         self._environment = environment
         self._slots = slots
-        self._until = min(until, now + PATIENCE)
+        self._until = until
+        self._give_back_at = min(until, now + PATIENCE)
         self._untold: list[Identity | Refusal] = []
         self._tell_at = now + TELL_INTERVAL
 
@@ -39,7 +40,7 @@ class Batch:
 
     def due(self) -> float:
         """When `proceed` must be called, whatever else happens."""
-        return min(self._until, self._tell_at) if self._untold else self._until
+        return min(self._give_back_at, self._tell_at) if self._untold else self._give_back_at
 
     def proceed(self, jobs: KeptJobs, now: float) -> list[Identity | Refusal]:
         """Starts what can be; what became of some jobs, in the order of the request, when it is time to tell."""
@@ -47,7 +48,7 @@ class Batch:
             self._orders.popleft()
             self._untold.append(outcome)
             jobs.reap()  # the first of many may have ended before the last is started
-        if now >= self._until:
+        if now >= self._give_back_at:
             self._untold += [FULL] * len(self._orders)
             self._orders.clear()
         if self._orders and now < self._tell_at:
