@@ -87,6 +87,7 @@ def test_it_sleeps_while_nothing_happens_and_is_small(site: JobSite) -> None:
     job = site.start(WAIT, resources={"walltime": "1h"})
     site.wait_file(job, "pid")
     keeper = _keeper(site, job)
+    until(lambda: not _is_woken_within(keeper, 0.1), "the end of what the start of the job brings")
     before = _wakeups(keeper)
     time.sleep(0.6)
     assert _wakeups(keeper) == before
@@ -204,7 +205,7 @@ def test_what_is_left_of_a_job_whose_script_and_keeper_died_can_be_killed(site: 
     assert processes.is_alive(command.identity)
     site.system.kill(job)
     site.wait_gone(job)
-    assert not processes.is_alive(command.identity)
+    until(lambda: not processes.is_alive(command.identity), "the end of the command")
 
 
 def test_a_job_is_not_started_again_by_the_next(site: JobSite) -> None:
@@ -330,6 +331,12 @@ def _kill_keeper(site: JobSite, job: Job) -> Identity:
     assert processes.send(keeper, signal.SIGKILL)
     until(lambda: not processes.is_alive(keeper.identity))
     return keeper.identity
+
+
+def _is_woken_within(process: Process, seconds: float) -> bool:
+    before = _wakeups(process)
+    time.sleep(seconds)
+    return _wakeups(process) != before
 
 
 def _wakeups(process: Process) -> str:
