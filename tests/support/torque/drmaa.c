@@ -87,7 +87,7 @@ static void submit(const drmaa_job_template_t *template, char *line, size_t size
     setenv("STANDIN_COMMAND", template->command, 1);
     setenv("STANDIN_DIRECTORY", template->directory, 1);
     setenv("STANDIN_NATIVE", template->native, 1);
-    answer = popen("\"$TORQUE_STANDIN/bin/submit\"", "r");
+    answer = popen("setsid -w \"$TORQUE_STANDIN/bin/submit\"", "r"); /* a server outlives its client, and a kill of its group */
     if (!answer || !fgets(line, size, answer))
         line[0] = '\0';
     line[strcspn(line, "\n")] = '\0';
