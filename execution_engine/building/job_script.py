@@ -20,8 +20,8 @@ no process beside the command: all else is done by builtins.  What it does, in o
 - ends with the command's code, but with 1 in place of 99 and 100, by which Grid Engine would understand "run it again" and
   "disable the queue"; the truth is in the record.  When the record cannot be written it says so on stderr and ends with 1.
 
-The clock times of start and end are not in the files: they are the modification times of marker and record, because a shell
-cannot tell the time without another process.
+The times of start and end are not in the files: they are the modification times of marker and record.  A shell cannot tell the
+time without another process, and reads a file of /proc one character at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ execd_pass() {{
     execd_signal=$1
     if [ -n "$!" ]; then kill -s "$1" "$!" 2>/dev/null; else execd_early=$1; fi
 }}
-execd_signal= execd_early= execd_host= execd_began= execd_ended=
+execd_signal= execd_early= execd_host=
 trap 'execd_pass TERM' TERM INT QUIT
 trap 'execd_pass HUP' HUP
 trap 'execd_pass USR1' USR1
@@ -64,10 +64,7 @@ if ! true 2>/dev/null >{marker}; then
     execd_fail 'cannot make {marker}; the command was not run'
 fi
 set +C
-{{
-    read -r execd_host </proc/sys/kernel/hostname
-    read -r execd_began execd_rest </proc/uptime
-}} 2>/dev/null
+{{ read -r execd_host </proc/sys/kernel/hostname; }} 2>/dev/null
 echo "{start_head} attempt={attempt} pid=$$ host=$execd_host {end}" >>{marker} ||
     execd_fail 'cannot write {marker}; the command was not run'
 
@@ -95,11 +92,10 @@ while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the c
 done
 trap '' HUP INT QUIT TERM USR1 USR2 XCPU
 
-{{ read -r execd_ended execd_rest </proc/uptime; }} 2>/dev/null
 set -C
 {{
     times
-    echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host began=$execd_began ended=$execd_ended {end}"
+    echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host {end}"
 }} >{record} || execd_fail "cannot write {record}; the command ended with $execd_code"
 case $execd_code in 99 | 100) exit 1 ;; esac
 exit $execd_code

@@ -204,7 +204,8 @@ class Local(execution_systems.ExecutionSystem):
             return self._without_record(job, records)
         if usage is None:
             return None
-        wall = record.wall if record is not None and record.wall is not None else usage.wall
+        adopted = usage.code is None  # its end was seen late then
+        wall = record.wall if adopted and record is not None and record.wall is not None else usage.wall
         used = Usage(wall=wall, cpu=usage.cpu, memory=usage.memory, host=socket.gethostname())
         return Account(usage.reason, usage.code, used, _explain(job, usage))
 

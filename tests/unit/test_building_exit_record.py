@@ -21,7 +21,7 @@ from execution_engine.jobs.exit_record import (
 )
 
 TIMES = "0m0.010s 0m0.020s\n1m2.500s 0m0.250s\n"
-LINE = "execd-exit-1 code=143 attempt=2 host=n1 began=100.25 ended=163.75 end\n"
+LINE = "execd-exit-1 code=143 attempt=2 host=n1 end\n"
 MARKER = "execd-start-1 attempt=2 pid=4711 host=n1 end\n"
 COPY = "execd-copy-1 attempt=2 pid=4712 host=n2 end\n"
 
@@ -38,10 +38,22 @@ def put(path: Path, content: str, at: float = 2000.0) -> None:
 
 
 def test_a_whole_record_is_read(job: Path) -> None:
+    put(job / START_MARKER, MARKER, at=1936.5)
     put(job / RECORD, TIMES + LINE)
     record = read_exit_record(job)
     assert record == ExitRecord(143, 2, "n1", started=1936.5, ended=2000.0, wall=63.5, cpu=62.75)
     assert record.signal == "SIGTERM"
+
+
+def test_a_job_that_removed_its_start_marker_has_no_start(job: Path) -> None:
+    put(job / RECORD, LINE)
+    assert read_exit_record(job) == ExitRecord(143, 2, "n1", started=None, ended=2000.0, wall=None, cpu=None)
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_time(job: Path) -> None:
+    put(job / START_MARKER, MARKER, at=2001.0)
+    put(job / RECORD, LINE)
+    assert read_exit_record(job) == ExitRecord(143, 2, "n1", started=2000.0, ended=2000.0, wall=0.0, cpu=None)
 
 
 @pytest.mark.parametrize("length", range(len(TIMES + LINE)))
@@ -52,7 +64,7 @@ def test_a_record_without_its_end_counts_as_absent(job: Path, length: int) -> No
 
 def test_a_node_that_tells_little_still_gives_a_record(job: Path) -> None:
     put(job / START_MARKER, "execd-start-1 attempt=1 pid=7 host= end\n", at=1990.0)
-    put(job / RECORD, "execd-exit-1 code=0 attempt=1 host= began= ended= end\n")
+    put(job / RECORD, "execd-exit-1 code=0 attempt=1 host= end\n")
     assert read_exit_record(job) == ExitRecord(0, 1, "", started=1990.0, ended=2000.0, wall=10.0, cpu=None)
     assert read_start_marker(job) == StartMarker(1, 7, "", 1990.0)
 

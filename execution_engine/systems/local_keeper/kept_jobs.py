@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.kept_job import SAMPLE, Ended, KeptJob
-from execution_engine.systems.local_keeper.processes import Identity, ProcessTable
+from execution_engine.systems.local_keeper.processes import Births, Identity, ProcessTable
 from execution_engine.systems.local_keeper.records import (
     SCRIPT_LOG,
     TRANSIENT,
@@ -26,7 +26,6 @@ from execution_engine.systems.local_keeper.records import (
 
 _LOAD = 50
 """A look at all processes of the machine that took t seconds is followed by at least 50 t without one."""
-_RESET_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _SHELL = "/bin/sh"
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -60,6 +59,9 @@ class KeptJobs:
         self._orphaned = False
         """a process of some job, left to this one by its parent, has ended"""
         self._boot = processes.boot_id()
+        self._births = Births()
+        self._ignored = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+        """Signals that a program started by this process would ignore as well."""
         self._look_at = 0.0
         self._orphans = processes.session_leaders(os.fsencode(_SHELL))
         """Scripts that run already, by path: the keeper before may have died before it could write down the last one."""
@@ -82,13 +84,11 @@ class KeptJobs:
         if order.cores + self._taken(slots) > slots:
             return None
         try:
-            pid = self._spawn(order.directory, environment)
+            leader = self._births.identity(lambda: self._spawn(order.directory, environment))
         except OSError as error:
             return Refusal(f"cannot start {self._script} in {order.directory}: {error.strerror}", error.errno in TRANSIENT)
-        child = processes.read(pid)
-        assert child is not None  # not reaped yet, so it is there, dead or alive
-        job = KeptJob(order, child.identity, parent=True, reaper=os.getpid())
-        self._running[pid] = job
+        job = KeptJob(order, leader, parent=True, reaper=os.getpid())
+        self._running[leader.pid] = job
         self._keep(job)
         return job.leader
 
@@ -225,7 +225,7 @@ class KeptJobs:
                 ],
                 setsid=True,
                 setsigmask=(),
-                setsigdef=_RESET_SIGNALS,
+                setsigdef=self._ignored,
             )
         finally:
             os.chdir("/")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -221,11 +221,40 @@ def _proportional_size(pid: int) -> int | None:
         return None
 
 
+class Births:
+    """Starts children and tells who they are, mostly without /proc: that one answers only when a child has become its program.
+
+    A child's start time is the clock's where this shows the same tick before and after.  That it does so on this machine is seen
+    with the first child.
+    """
+
+    def __init__(self) -> None:
+        self._clock_tells: bool | None = None
+
+    def identity(self, spawn: Callable[[], int]) -> Identity:
+        """Who the child is whose pid `spawn` returns.  Raises what that raises."""
+        before = _ticks()
+        pid = spawn()
+        in_one_tick = _ticks() == before
+        if in_one_tick and self._clock_tells:
+            return Identity(pid, before)
+        child = read(pid)
+        assert child is not None  # not reaped yet, so it is there, dead or alive
+        if in_one_tick and self._clock_tells is None:
+            self._clock_tells = child.start == before
+        return child.identity
+
+
+def _ticks() -> int:
+    """What the kernel would write down as the start time of a process that was made now."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * TICKS // 10**9
+
+
 def orphans(known: Iterable[int]) -> set[int] | None:
     """The pids of this process' children that are not among the known ones; None where the kernel does not list children."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-            return set(map(int, file.read().split())).difference(known)
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
+            return set(map(int, file.readall().split())).difference(known)
     except FileNotFoundError:
         return None
 
