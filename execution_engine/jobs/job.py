@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     ValidationError,
 )
 
@@ -44,12 +45,6 @@ def _whole_number(value: Any) -> Any:
     return int(value)
 
 
-def _text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("expected a string")
-    return value
-
-
 def _no_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
@@ -76,21 +71,16 @@ def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _date(value: Any) -> Any:
-    if not isinstance(value, datetime):
-        raise ValueError("expected a date")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-SafeText = Annotated[str, BeforeValidator(_text), AfterValidator(_no_nul)]
+SafeText = Annotated[str, Strict(), AfterValidator(_no_nul)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Size = Annotated[int, BeforeValidator(_quantity(parse_size))]
 Duration = Annotated[float, BeforeValidator(_quantity(parse_duration))]
-Date = Annotated[datetime, BeforeValidator(_date), AfterValidator(_aware)]
+Date = Annotated[datetime, Strict(), AfterValidator(_aware)]
 
 
 class _Value(BaseModel):
+    """Frozen: one and the same value may be the default of many jobs."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -223,8 +213,8 @@ class Attempt(_Value):
     usage: Usage | None = None
     error: JobError | None = None
     results: tuple[Result, ...] = ()
-    times: Times = Field(default_factory=Times)
-    execution: Execution = Field(default_factory=Execution)
+    times: Times = Times()
+    execution: Execution = Execution()
     requested: Requested | None = None
     notified: dict[str, Delivery] = Field(default_factory=dict)
 
@@ -250,7 +240,7 @@ class Job(_Value):
     )
     outputs: tuple[SafeText, ...] = Field((), description="glob patterns of the results to record at the end")
     env: dict[SafeText, SafeText] = Field(default_factory=dict, description="added to the job's environment")
-    resources: Resources = Field(default_factory=Resources, description="asked of the execution system, enforced by it")
+    resources: Resources = Field(Resources(), description="asked of the execution system, enforced by it")
     priority: WholeNumber = Field(0, description="higher first")
     not_before: Date | None = Field(None, description="do not start earlier")
     notify: bool | tuple[SafeText, ...] = Field(
@@ -261,12 +251,12 @@ class Job(_Value):
 
     schema_version: int | None = Field(None, alias="schema", description="version of this document; set by the engine")
     dir: str | None = Field(None, description="the job's directory (absolute)")
-    lease: Lease = Field(default_factory=Lease, description="who works on the job")
+    lease: Lease = Field(Lease(), description="who works on the job")
     due_at: Date | None = Field(None, description="when the engine looks at it next; null: now, or never if it ended")
     attempt: int = Field(1, description="number of this attempt")
     attempts: tuple[Attempt, ...] = Field((), description="how the attempts before this one ended; the latest 50")
-    execution: Execution = Field(default_factory=Execution, description="where it runs, and why there")
-    times: Times = Field(default_factory=Times, description="when what happened, in UTC")
+    execution: Execution = Field(Execution(), description="where it runs, and why there")
+    times: Times = Field(Times(), description="when what happened, in UTC")
     exit: Exit | None = Field(None, description="how the command ended")
     usage: Usage | None = Field(None, description="what it used")
     results: tuple[Result, ...] = Field((), description="what `outputs` matched")

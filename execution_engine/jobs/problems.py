@@ -30,6 +30,7 @@ _EXPECTED = {
     "dict_type": "expected a document",
     "string_type": "expected a string",
     "bytes_type": "expected bytes",
+    "datetime_type": "expected a date",
     "bool_type": "expected true or false",
     "bool_parsing": "expected true or false",
     "model_type": "expected a document",
