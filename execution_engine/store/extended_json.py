@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import bson
@@ -33,6 +34,7 @@ _OPTIONS = json_util.JSONOptions(
     tzinfo=UTC,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def as_bson_holds_it(document: dict[str, Any]) -> dict[str, Any]:
@@ -45,10 +47,10 @@ def as_bson_holds_it(document: dict[str, Any]) -> dict[str, Any]:
 
 def write_any(value: Any) -> str:
     """The text of any BSON value.  Raises StoreError for keys that would be read back as something else (`{"$date": "x"}`)."""
-    text = json_util.dumps(value, json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":"))
+    text = write(value) if _is_plain(value) else _dumps(value)
     if '"$' in text:
         try:
-            same = json_util.dumps(read(text), json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":")) == text
+            same = _dumps(read(text)) == text
         except UNREADABLE:
             same = False
         if not same:
@@ -56,10 +58,28 @@ def write_any(value: Any) -> str:
     return text
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing in it but JSON's own types.  Their subclasses may be other types of BSON."""
+    if type(value) is dict:
+        return all(map(_is_plain, value.values()))
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
+
+
+def _dumps(value: Any) -> str:
+    return json_util.dumps(value, json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def _text_of(moment: datetime) -> str:
+    """Kept, for the jobs of a batch have most of their dates in common, and each is written again at every step of a job."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _shorten(value: Any) -> Any:
     if type(value) is datetime:
-        aware = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        return {"$date": aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        return {"$date": _text_of(value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))}
     return json_util.default(value, _OPTIONS)
 
 
