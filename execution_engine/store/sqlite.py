@@ -105,7 +105,7 @@ class SqliteJobStore(JobStore):
     def claim(
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
-        claimed: list[tuple[Row, str | None, Status]] = []
+        claimed: list[tuple[Row, Status]] = []
         condemned: list[Row] = []
         with self._writing() as connection:
             rows = self._chosen(connection, query, limit, now, cores)
@@ -119,17 +119,18 @@ class SqliteJobStore(JobStore):
                     row.condemn(now, owner, str(error))
                     condemned.append(row)
                 else:
-                    claimed.append((row, self._inputs(connection, row) if query.work is Work.BUILDING else None, was))
+                    claimed.append((row, was))
             self._save(connection, rows)
+            inputs = self._inputs(connection, rows) if query.work is Work.BUILDING else {}
         _tell(condemned)
-        return [Claimed(changes.job_of(row.document(inputs)), was) for row, inputs, was in claimed]
+        return [Claimed(changes.job_of(row.document(inputs.get(row.seq))), was) for row, was in claimed]
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._writing() as connection:
             row = self._row(connection, job_id)
             if row is None or (row.lease_owner != owner and (row.lease_until or 0) > (milliseconds(now) or 0)):
                 return None
-            inputs = self._inputs(connection, row)
+            inputs = self._inputs(connection, [row]).get(row.seq)
             job = changes.job_of(row.document(inputs)) if changes.known_status(row.status) else None
             if not isinstance(job, Job):
                 return None
@@ -203,7 +204,7 @@ class SqliteJobStore(JobStore):
     def get(self, job_id: Any) -> Document | None:
         with self._reading() as connection:
             row = self._row(connection, job_id)
-            return None if row is None else row.document(self._inputs(connection, row))
+            return None if row is None else row.document(self._inputs(connection, [row]).get(row.seq))
 
     def resolve(self, text: str) -> Any:
         with self._reading() as connection:
@@ -278,9 +279,11 @@ class SqliteJobStore(JobStore):
         rows = self._rows(connection, "jobs WHERE id = ?", (extended_json.id_text(job_id),))
         return rows[0] if rows else None
 
-    def _inputs(self, connection: sqlite3.Connection, row: Row) -> str | None:
-        (text,) = connection.execute("SELECT inputs FROM jobs WHERE seq = ?", (row.seq,)).fetchone()
-        return None if text is None else str(text)
+    def _inputs(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> dict[int, str]:
+        """The texts of the inputs of these rows' jobs that have some, by `seq`."""
+        among = "seq IN (SELECT value FROM json_each(?)) AND inputs IS NOT NULL"
+        numbers = extended_json.write([row.seq for row in rows])
+        return dict(connection.execute(f"SELECT seq, inputs FROM jobs WHERE {among}", (numbers,)).fetchall())
 
     def _save(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         connection.executemany(SAVE, [row.saved() for row in rows])
