@@ -217,6 +217,8 @@ def _unstorable(document: Mapping[str, Any]) -> Iterator[str]:
         if depth > _DEEPEST:
             yield f"{place[:40]}…: nested too deeply; {_DEEPEST} levels are allowed"
             return
+        if isinstance(value, str):
+            continue  # as most values are; told sooner than what a Mapping is
         if isinstance(value, Mapping):
             todo += [(f"{place}.{name}", item, depth + 1) for name, item in value.items()]
         elif isinstance(value, list | tuple):

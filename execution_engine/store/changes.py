@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -95,8 +94,7 @@ def not_before(documents: Iterable[Document], since: datetime | None) -> list[Do
 # --- which jobs a claim takes
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A due job that a claim may take.  `handle`: what the database needs to find it again."""
 
     handle: Any
@@ -201,12 +199,11 @@ def _is_legal(change: Change) -> bool:
 
 def fields_of(change: Change) -> Document:
     """The fields to set; a dotted name below a field that is set as a whole becomes part of that one."""
-    whole = {name: value for name, value in change.fields.items() if "." not in name}
     result: Document = {}
     for name, value in change.fields.items():
         top, _, rest = name.partition(".")
-        if rest and isinstance(whole.get(top), Mapping):
-            result[top] = {**result.get(top, whole[top]), rest: value}
+        if rest and isinstance(whole := change.fields.get(top), Mapping):
+            result[top] = {**result.get(top, whole), rest: value}
         elif name not in result:
             result[name] = value
     return result
