@@ -14,9 +14,14 @@ _OURS = ".execd"
 _KEPT = "attempt-"
 
 
+def place_of_attempt(attempt: int) -> str:
+    """Where in a job's directory the files of an attempt are kept once a later one was built."""
+    return f"{_OURS}/{_KEPT}{attempt}"
+
+
 def directory_of_attempt(directory: Path, attempt: int) -> Path:
-    """Where the files of an attempt are kept in a job's directory once a later one was built."""
-    return directory / _OURS / f"{_KEPT}{attempt}"
+    """The same place as a path."""
+    return directory / place_of_attempt(attempt)
 
 
 def are_kept(directory: Path, attempt: int) -> bool:

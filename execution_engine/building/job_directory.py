@@ -1,7 +1,10 @@
 """The building of a job: from its document to a directory that holds all that an execution system needs."""
 
+# ruff: noqa: PTH102 - half the time of pathlib's
+
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -52,7 +55,7 @@ def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[
             steps.append(f"failed: {error}")
             raise
         finally:
-            _write(directory / BUILD_LOG, "".join(f"{step}\n" for step in steps).encode("utf-8", "backslashreplace"))
+            _write(f"{directory}/{BUILD_LOG}", "".join(f"{step}\n" for step in steps).encode("utf-8", "backslashreplace"))
     except UnicodeEncodeError as error:
         wrong = f"U+{ord(error.object[error.start]):04X}"
         raise BuildError(f"{error.object[:40]!r}… holds {wrong}, which is not a character; send valid Unicode") from error
@@ -61,7 +64,7 @@ def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[
 
 def directory_of(job: Job, jobs_dir: Path) -> Path:
     """Where the job's directory is, or will be: `jobs_dir/<project>/<shard>/<id>`."""
-    return jobs_dir / job.directory_name / shard_of(job.safe_id) / job.safe_id
+    return jobs_dir / f"{job.directory_name}/{shard_of(job.safe_id)}/{job.safe_id}"
 
 
 def shard_of(name: str) -> str:
@@ -74,42 +77,53 @@ def _fill(directory: Path, job: Job, config: Config, script: bytes, steps: list[
     steps.extend(place(job.inputs, directory, config.inputs, config.engine.actor_deadline / 2, beat))
     if isinstance(job.command, str):
         text = job.command.encode("utf-8", "surrogateescape")
-        _write(directory / COMMAND_FILE, text + b"\n")
+        _write(f"{directory}/{COMMAND_FILE}", text + b"\n")
         steps.append(f"command: a shell script of {len(text)} bytes")
     else:
         steps.append(f"command: {job.command[0]!r} with {len(job.command) - 1} arguments")
-    _write(directory / JOB_SCRIPT, script, mode=0o700)
+    _write(f"{directory}/{JOB_SCRIPT}", script, mode=0o700)
 
 
 def _make(directory: Path, jobs_dir: Path, attempt: int) -> str:
     """An empty directory with `.execd`, and a line about it."""
-    shard = directory.parent
-    for parent in (jobs_dir, shard.parent, shard):
-        _make_parent(parent, may_be_a_link=parent is jobs_dir)
+    _make_parents(directory.parent, jobs_dir)
     line = f"directory {str(directory)!r}: made"
     if attempt > 1:
         _refuse_if_started(directory, attempt)
         return line + earlier_attempts.renew(directory, attempt)
     try:
-        os.mkdir(directory, 0o700)  # noqa: PTH102 - half the time of pathlib's
+        os.mkdir(directory, 0o700)
     except FileExistsError:
         _refuse_if_started(directory, attempt)
         shutil.rmtree(directory)
-        os.mkdir(directory, 0o700)  # noqa: PTH102
+        os.mkdir(directory, 0o700)
         line += " anew, over an earlier build"
-    os.mkdir(directory / ".execd", 0o700)  # noqa: PTH102
+    os.mkdir(f"{directory}/.execd", 0o700)
     return line
 
 
-def _make_parent(path: Path, *, may_be_a_link: bool) -> None:
-    """A directory that other jobs share.  A link in its place could lead anywhere: that is the administrator's to mend."""
+def _make_parents(shard: Path, jobs_dir: Path) -> None:
+    """The directories that other jobs share.  A link in the place of one could lead anywhere: that is the administrator's to
+    mend.  Only `jobs_dir` itself may be one.
+    """
+    for parent in (shard.parent, shard):
+        if not _is_directory(parent):
+            jobs_dir.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o700)
+
+
+def _is_directory(path: Path) -> bool:
+    """Raises NotADirectoryError where something else is in its place, also a link to a directory, or in its parent's."""
     try:
-        os.mkdir(path, 0o700)  # noqa: PTH102
-    except FileExistsError:
-        if not stat.S_ISDIR(os.stat(path, follow_symlinks=may_be_a_link).st_mode):  # noqa: PTH116
-            raise NotADirectoryError(
-                errno.ENOTDIR, "not a directory, or a symbolic link; make it a plain directory", str(path)
-            ) from None
+        wrong = None if stat.S_ISDIR(os.lstat(path).st_mode) else path
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        wrong = path.parent
+    if wrong is not None:
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a symbolic link; make it a plain directory", str(wrong))
+    return True
 
 
 def _refuse_if_started(directory: Path, attempt: int) -> None:
@@ -130,12 +144,12 @@ def _refuse_if_started(directory: Path, attempt: int) -> None:
         )
 
 
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
+def _write(path: str, content: bytes, mode: int = 0o600) -> None:
     """Makes a new file of this content."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         written = os.write(descriptor, content)
         if written < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)

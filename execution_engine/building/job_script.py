@@ -29,7 +29,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from execution_engine.building.command_line import command_line, environment_lines, quote
-from execution_engine.building.earlier_attempts import directory_of_attempt
+from execution_engine.building.earlier_attempts import place_of_attempt
 from execution_engine.jobs.exit_record import COPIES, COPY_HEAD, END_MARK, EXIT_HEAD, RECORD, START_HEAD, START_MARKER
 from execution_engine.jobs.job import Job
 
@@ -108,7 +108,7 @@ def job_script(job: Job, directory: Path) -> str:
         id=job.safe_id,
         attempt=job.attempt,
         directory=quote(str(directory)),
-        kept=directory_of_attempt(Path(), job.attempt),
+        kept=place_of_attempt(job.attempt),
         marker=START_MARKER,
         record=RECORD,
         copies=COPIES,

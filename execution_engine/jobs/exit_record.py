@@ -75,13 +75,13 @@ class StartMarker:
 
 def read_exit_record(directory: Path) -> ExitRecord | None:
     """The record of the job in `directory`, or None when there is no whole one (yet)."""
-    found = _read(directory / RECORD, EXIT_HEAD)
+    found = _read(f"{directory}/{RECORD}", EXIT_HEAD)
     if found is None:
         return None
     code, attempt = found.whole("code"), found.whole("attempt")
     if code is None or attempt is None or code > _HIGHEST_CODE:
         return None
-    begun = _written(directory / START_MARKER)
+    begun = _written(f"{directory}/{START_MARKER}")
     wall = None if begun is None else max(0.0, round(found.written - begun, 3))
     started = None if wall is None else found.written - wall
     return ExitRecord(code, attempt, found.fields.get("host", ""), started, found.written, wall, _cpu(found.before))
@@ -89,7 +89,7 @@ def read_exit_record(directory: Path) -> ExitRecord | None:
 
 def read_start_marker(directory: Path) -> StartMarker | None:
     """The start marker of the job in `directory`, or None when there is no whole one (yet)."""
-    found = _read(directory / START_MARKER, START_HEAD)
+    found = _read(f"{directory}/{START_MARKER}", START_HEAD)
     if found is None:
         return None
     attempt, pid = found.whole("attempt"), found.whole("pid")
@@ -100,7 +100,7 @@ def read_start_marker(directory: Path) -> StartMarker | None:
 
 def read_copies(directory: Path, attempt: int) -> list[str]:
     """The hosts (empty where a node could not tell) of the further copies of the job script that ended at once."""
-    head = _head(directory / COPIES)
+    head = _head(f"{directory}/{COPIES}")
     lines = [] if head is None else head[0].split("\n")
     whole = [_fields(line.split()) for line in lines if line.startswith(f"{COPY_HEAD} ") and line.endswith(f" {END_MARK}")]
     return [fields.get("host", "") for fields in whole if fields.get("attempt") == str(attempt)]
@@ -123,7 +123,7 @@ class _Line:
         return int(text) if _WHOLE.fullmatch(text) else None
 
 
-def _read(path: Path, head: str) -> _Line | None:
+def _read(path: str, head: str) -> _Line | None:
     """The last line of a file; None unless it begins with the head and has its end mark."""
     found = _head(path)
     if found is None:
@@ -136,7 +136,7 @@ def _read(path: Path, head: str) -> _Line | None:
     return _Line(_fields(words), before, written) if first == head else None
 
 
-def _head(path: Path) -> tuple[str, float] | None:
+def _head(path: str) -> tuple[str, float] | None:
     """How a file begins, and when it was written; None when it cannot be read.
 
     The job can write here too: whatever it puts in place of the file must not make the reader wait, follow, or read for ever.
@@ -153,7 +153,7 @@ def _head(path: Path) -> tuple[str, float] | None:
         os.close(descriptor)
 
 
-def _written(path: Path) -> float | None:
+def _written(path: str) -> float | None:
     """When the file was written; None if there is none."""
     try:
         return os.lstat(path).st_mtime

@@ -62,6 +62,8 @@ class Local(execution_systems.ExecutionSystem):
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
         super().__init__(context, options)
         self._keeper = KeeperClient(context.run_dir, context.name)
+        self._seen_ended: dict[tuple[str, int], Records] = {}
+        """what the last look found of the jobs that had ended: they are accounted for next"""
 
     def slots(self) -> int:
         if self.options.slots == "auto":
@@ -162,6 +164,7 @@ class Local(execution_systems.ExecutionSystem):
         """Found in the jobs' directories and in /proc; the keeper is asked only about those that seem to be nobody's."""
         statuses = {}
         unclear: list[tuple[Job, Identity]] = []
+        self._seen_ended.clear()
         for job in jobs:
             status, asked = self._observe(job)
             statuses[job.text_id] = status
@@ -177,6 +180,7 @@ class Local(execution_systems.ExecutionSystem):
         """The job's status as far as it can be seen, and who it is if the keeper must be asked about it."""
         records = read(_directory(job), job.attempt)
         if records.usage is not None:
+            self._seen_ended[job.text_id, job.attempt] = records
             return _final_status(job, records.usage), None
         record = _identify(job, records)
         if record is None or record.boot not in ("", processes.boot_id()):
@@ -198,7 +202,7 @@ class Local(execution_systems.ExecutionSystem):
         return Status.RUNNING if held else Status.UNKNOWN
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
-        records = read(_directory(job), job.attempt)
+        records = self._seen_ended.pop((job.text_id, job.attempt), None) or read(_directory(job), job.attempt)
         usage, record = records.usage, record or _exit_record(job)
         if record is None and (usage is None or (usage.reason is None and not usage.signalled)):
             return self._without_record(job, records)

@@ -7,6 +7,7 @@ A process is identified by its pid and its start time; a pid alone may be anothe
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -264,6 +265,7 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@functools.cache
 def boot_id() -> str:
     """A word that is another after each boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id") as file:
