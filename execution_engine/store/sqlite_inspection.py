@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import functools
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +14,6 @@ from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import Document
 from execution_engine.store.sqlite_rows import COLUMNS, Row, value_of
 from execution_engine.store.sqlite_schema import SCHEMAS, listed
-
-_INDEXES = {
-    found[1]: statement.strip()
-    for statement in ";\n".join(SCHEMAS).split(";\n")
-    if (found := re.match(r"\s*CREATE INDEX (\w+)", statement))
-}
 
 Use = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -38,7 +32,7 @@ class SqliteInspection(Inspection):
         with self._writing() as connection:
             for name, _ in _wrong(connection):
                 connection.execute(f"DROP INDEX IF EXISTS {name}")
-                connection.execute(_INDEXES[name])
+                connection.execute(_wanted()[name])
 
     def clock(self) -> datetime | None:
         return None
@@ -62,9 +56,21 @@ class SqliteInspection(Inspection):
 
 
 def _wrong(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    there = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'").fetchall())
+    there = _indexes(connection)
     return [
         (name, "is another than it must be" if name in there else "is missing")
-        for name, statement in _INDEXES.items()
+        for name, statement in _wanted().items()
         if there.get(name) != statement
     ]
+
+
+@functools.cache
+def _wanted() -> dict[str, str]:
+    """The indexes of a new database: their names, and the statements that made them."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("".join(SCHEMAS))
+        return _indexes(connection)
+
+
+def _indexes(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").fetchall())

@@ -22,7 +22,10 @@ def listed(statuses: Iterable[Status]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-_SUBMITTED_HERE = f"jobs INDEXED BY jobs_on_system WHERE lane = :lane AND status IN {listed(ON_SYSTEM | {Status.SUBMITTING})}"
+_SUBMITTED = " OR ".join(f"status = '{status}'" for status in sorted(ON_SYSTEM | {Status.SUBMITTING}))
+"""What the index `jobs_submitted` holds.  For a list with IN, SQLite would make a table for each row that is written."""
+
+_SUBMITTED_HERE = f"jobs INDEXED BY jobs_submitted WHERE lane = :lane AND ({_SUBMITTED})"
 
 ON_SYSTEM_HERE = f"{_SUBMITTED_HERE} AND status <> '{Status.SUBMITTING}'"
 
@@ -89,7 +92,12 @@ CREATE TABLE events_of_jobs (job TEXT NOT NULL, at INTEGER NOT NULL, id TEXT NOT
 CREATE INDEX events_of_jobs_at ON events_of_jobs (at);
 """
 
-SCHEMAS = (_JOBS, _ENGINES_AND_EVENTS)
+_QUICKER_INDEX = f"""
+DROP INDEX jobs_on_system;
+CREATE INDEX jobs_submitted ON jobs (lane) WHERE {_SUBMITTED};
+"""
+
+SCHEMAS = (_JOBS, _ENGINES_AND_EVENTS, _QUICKER_INDEX)
 """What makes a database of version 1 of an empty one, of version 2 of that, and so on; each is left as it was once released."""
 
 VERSION = len(SCHEMAS)

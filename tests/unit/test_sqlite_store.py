@@ -21,7 +21,7 @@ from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Change, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
-from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, SCHEMAS, due_questions
+from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, SCHEMAS, VERSION, due_questions
 from tests.support.jobs import BUILDING, REQUEST, SUBMIT, a_job, apply, claim, claim_job, document, ended, now, submitted
 from tests.support.limits import full_after
 
@@ -113,13 +113,14 @@ def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(path
         columns = "id, text_id, status, created, lease_token, crashes, crash, priority, engine, app"
         connection.execute(f"INSERT INTO jobs ({columns}) VALUES ('7', '7', 'finished', 0, 1, 0, '', 0, '{{}}', '{{}}')")
         connection.commit()
-    with pytest.raises(StoreError, match=r"older execd .schema 1, this one needs 2.; `execd restart`"):
+    with pytest.raises(StoreError, match=rf"older execd .schema 1, this one needs {VERSION}.; `execd restart`"):
         SqliteJobStore(path, SystemClock()).boot()  # an engine of that version may run
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     with opened(path) as store:
         assert store.count() == {"finished": 1}
         assert store.engines.all() == store.journal.select() == []
+        assert store.inspection.wrong_indexes() == []
 
 
 def test_the_database_of_another_program_is_refused(path: Path) -> None:
