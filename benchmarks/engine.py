@@ -30,7 +30,7 @@ _EXECD = [sys.executable, str(ROOT / "bin" / "execd")]
 WARM_UP = 50
 """Jobs that an engine runs before it is measured."""
 
-_GLANCE = 0.02
+_GLANCE = 0.05
 _FEW = 20
 _PATIENCE = 300.0
 
