@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from execution_engine.events import Record
@@ -113,7 +114,8 @@ KEPT = frozenset(name for name, wording in WORDINGS.items() if wording.kept)
 _COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
 _SECONDS = frozenset({"after", "seconds", "restart_in", "repeated_for"})
 _FACT = re.compile(r"\{(\w+)\}")
-_PART_OR_FACT = re.compile(rf"\[([^\[\]]*)\]|{_FACT.pattern}")
+_PART = re.compile(r"\[([^\[\]]*)\]")
+_NOTHING: tuple[object, ...] = (None, "", [], ())
 _MOST_LISTED = 5
 
 
@@ -129,19 +131,16 @@ def level_of(record: Record) -> Level:
 
 def text_of(record: Record) -> str:
     """The event in words: one line, in which whatever a terminal or a reader of lines could take for a command is escaped."""
-    facts = {
-        name: _text(name, value) for name, value in record.items() if name not in _COMMON and value not in (None, "", [], ())
-    }
+    facts = {name: _text(name, value) for name, value in record.items() if name not in _COMMON and value not in _NOTHING}
     if facts.get("label") == facts.get("job"):
         facts.pop("label", None)
     event = str(record.get("event"))
     words = WORDINGS[event].words if event in WORDINGS else event
-    used = set(_FACT.findall(words))
-    text = _PART_OR_FACT.sub(lambda found: _part(found[1], facts) if found[1] else facts.get(found[2], "?"), words)
-    rest = "".join(f" {name}={value}" for name, value in facts.items() if name not in used)
+    template, told = _template(words, tuple(facts))
+    text = template % tuple([facts[name] for name in told])
     if record.get("repeated"):
-        rest += f" (and {record['repeated']} more like this in {_text('repeated_for', record.get('repeated_for'))})"
-    return escaped(text + rest)
+        text += f" (and {record['repeated']} more like this in {_text('repeated_for', record.get('repeated_for'))})"
+    return escaped(text)
 
 
 def identity(record: Record) -> tuple[str, ...]:
@@ -158,12 +157,22 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def _part(words: str, facts: dict[str, str]) -> str:
-    complete = all(fact in facts for fact in _FACT.findall(words))
-    return _FACT.sub(lambda fact: facts[fact[1]], words) if complete else ""
+@lru_cache(maxsize=256)
+def _template(words: str, given: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The words for an event with the given facts, `%s` where one is told, and the names of those facts in their order.
+
+    Most events come with one of a few sets of facts: to read the wording anew for each was most of the cost of its line.
+    """
+    complete = _PART.sub(lambda part: part[1] if set(_FACT.findall(part[1])) <= set(given) else "", words)
+    used = [name for name in _FACT.findall(complete) if name in given]
+    rest = [name for name in given if name not in _FACT.findall(words)]
+    template = _FACT.sub(lambda fact: "%s" if fact[1] in given else "?", complete.replace("%", "%%"))
+    return template + "".join(f" {name.replace('%', '%%')}=%s" for name in rest), (*used, *rest)
 
 
 def _text(name: str, value: Any) -> str:
+    if type(value) is str:
+        return value
     if name == "problems" and isinstance(value, list):
         return "; ".join(str(problem) for problem in value)
     if isinstance(value, list | tuple):
