@@ -87,15 +87,13 @@ class Bursts:
     def over(self, *, all_of_them: bool = False) -> list[Record]:
         """The latest event of each burst that has ended and had repetitions, with `repeated` and `repeated_for` (seconds)."""
         now = self._clock.monotonic()
-        too_many = len(self._bursts) - _MOST_BURSTS
-        ended = [
-            key
-            for number, (key, burst) in enumerate(self._bursts.items())
-            if all_of_them or number < too_many or now - burst.since >= _BURST
-        ]
-        bursts = [self._bursts.pop(key) for key in ended]
-        return [
-            {**burst.record, "traceback": None, "repeated": burst.repeated, "repeated_for": round(now - burst.since, 1)}
-            for burst in bursts
-            if burst.repeated
-        ]
+        told = []
+        while self._bursts:
+            key, oldest = next(iter(self._bursts.items()))
+            if not all_of_them and len(self._bursts) <= _MOST_BURSTS and now - oldest.since < _BURST:
+                break
+            del self._bursts[key]
+            if oldest.repeated:
+                facts = {"traceback": None, "repeated": oldest.repeated, "repeated_for": round(now - oldest.since, 1)}
+                told.append({**oldest.record, **facts})
+        return told
