@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-Sink = Callable[[Record], None]
+Sink = Callable[[Sequence[Record]], None]
 
 _MAX_DATAGRAM = 100_000
 _PARCEL = 16_000
@@ -35,7 +35,7 @@ class _Channel:
         self.held: list[Record] | None = None
 
 
-def discard(_record: Record) -> None:
+def discard(_records: Sequence[Record]) -> None:
     """The sink of a process that nobody listens to (a library user, a test)."""
 
 
@@ -51,7 +51,7 @@ def emit(event: str, /, **facts: Any) -> None:
     """Tells that `event` happened.  `facts` are values that JSON can hold; others are stored as their text."""
     record = {"event": event, "at": time.time(), "process": _channel.process, "pid": os.getpid(), **facts}
     if _channel.held is None:
-        _channel.sink(record)
+        _channel.sink([record])
     else:
         _channel.held.append(record)
 
@@ -65,11 +65,7 @@ def together() -> Iterator[None]:
         yield
     finally:
         _channel.held = None
-        if isinstance(_channel.sink, SocketSink):
-            _channel.sink.send(held)
-        else:
-            for record in held:
-                _channel.sink(record)
+        _channel.sink(held)
 
 
 class SocketSink:
@@ -85,11 +81,8 @@ class SocketSink:
         self._socket: socket.socket | None = None
         self._lost = 0
 
-    def __call__(self, record: Record) -> None:
-        self.send([record])
-
-    def send(self, records: Sequence[Record]) -> None:
-        """In as few datagrams as the events fit into."""
+    def __call__(self, records: Sequence[Record]) -> None:
+        """Sends the events in as few datagrams as they fit into."""
         for parcel in _parcels(records):
             if self._lost:
                 parcel[0] = {**parcel[0], "lost_before": self._lost}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 
 
@@ -37,14 +39,14 @@ class LogFile:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def write(self, line: str) -> None:
-        """Appends a line (without its newline), whole or not at all."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+    def write(self, lines: list[bytes]) -> None:
+        """Appends the lines (with their newlines), each whole or not at all, and takes out of the list what is written."""
         try:
             self.open()
-            if self._regular and self._size and self._size + len(data) > self._max_size:
-                self._rotate()
-            self._append(data)
+            while lines:
+                if self._regular and self._size and self._size + len(lines[0]) > self._max_size:
+                    self._rotate()
+                self._append(lines)
         except OSError:
             self.close()
             raise
@@ -60,16 +62,21 @@ class LogFile:
         if moved:
             self.close()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, lines: list[bytes]) -> None:
+        """As many of the lines as the file has room for, at once; the first in any case."""
+        ends = list(accumulate(map(len, lines), initial=0))
+        fitting = max(1, bisect_right(ends, self._max_size - self._size) - 1) if self._regular else len(lines)
+        data = b"".join(lines[:fitting])
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._fd, data[written:])
-        except OSError:
-            if written and self._regular:
+        finally:
+            whole = bisect_right(ends, written) - 1
+            del lines[:whole]
+            self._size += ends[whole]
+            if written > ends[whole] and self._regular:
                 os.ftruncate(self._fd, self._size)
-            raise
-        self._size += written
 
     def _rotate(self) -> None:
         self.close()

@@ -76,9 +76,9 @@ class LogReceiver:
             except BlockingIOError:
                 break
             data = bytes(self._buffer[:size])
-            for record in _records(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC)):
-                self._log(record)
-                count += 1
+            records = _records(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC))
+            self._log(records)
+            count += len(records)
         return count
 
     def _opened(self) -> socket.socket:

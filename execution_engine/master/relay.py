@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -37,14 +38,18 @@ class Relay:
         self.engine = ""
         """boot id of the engine that events are about: of the monitor that works, or worked last"""
 
-    def handle(self, record: Record) -> None:
-        """Takes one event.  Never raises; can be given to `events.send_to`."""
-        self._log.handle(record)
-        if record.get("event") in KEPT:
-            known_by = f"{time.time_ns():016x}.{next(self._number)}"
-            self._waiting.append({"engine": self.engine, **_fitting(record), "at": time.time(), "id": known_by})
-            if len(self._waiting) - self._handed_over > _MOST_WAITING:
-                del self._waiting[self._handed_over]
+    def handle(self, records: Sequence[Record]) -> None:
+        """Takes events.  Never raises; can be given to `events.send_to`."""
+        self._log.handle(records)
+        for record in records:
+            if record.get("event") in KEPT:
+                self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        known_by = f"{time.time_ns():016x}.{next(self._number)}"
+        self._waiting.append({"engine": self.engine, **_fitting(record), "at": time.time(), "id": known_by})
+        if len(self._waiting) - self._handed_over > _MOST_WAITING:
+            del self._waiting[self._handed_over]
 
     def renew(self) -> None:
         """There is another monitor: whatever was handed to the one before may not have been stored."""

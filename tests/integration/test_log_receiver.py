@@ -86,11 +86,11 @@ def test_events_that_are_told_together_arrive_together_and_in_order(place: Path,
 def test_many_events_come_in_few_datagrams_and_those_that_were_lost_are_counted(place: Path) -> None:
     sink = events.SocketSink(place / "log.sock")
     told = [{"event": "job.transition", "job": str(number), "label": "x" * 5_000} for number in range(8)]
-    sink.send(told[:2])  # nobody listens
+    sink(told[:2])  # nobody listens
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
         reader.bind(str(place / "log.sock"))
         reader.setblocking(False)
-        sink.send(told[2:])
+        sink(told[2:])
         datagrams = [json.loads(reader.recv(100_000)) for _ in range(2)]
         with pytest.raises(BlockingIOError):
             reader.recv(100_000)

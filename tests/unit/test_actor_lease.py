@@ -53,7 +53,7 @@ def others_claim(store: SqliteJobStore, clock: HeldClock) -> list[Claimed]:
 def told() -> Iterator[list[str]]:
     """The names of the events that were emitted."""
     names: list[str] = []
-    events.send_to(lambda record: names.append(record["event"]), process="test")
+    events.send_to(lambda records: names.extend(record["event"] for record in records), process="test")
     yield names
     events.send_to(events.discard, process="test")
 

@@ -122,7 +122,7 @@ def test_an_actor_that_is_late_hands_over_what_it_has_built_and_says_what_it_was
 
     with server_of_inputs(stand_still) as url:
         quick, slow = actor.store.insert([a_job(), a_job(inputs={"data": {"source": url}})])
-        events.send_to(told.append, process="test")
+        events.send_to(told.extend, process="test")
         try:
             assert actor.run() == EXIT_OUTAGE
         finally:

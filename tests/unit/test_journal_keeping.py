@@ -63,7 +63,7 @@ def test_every_event_goes_to_the_log_and_only_what_an_engine_did_by_itself_to_th
     relay: Relay, ends: tuple[Channel, Channel], tmp_path: Path
 ) -> None:
     for event in WORDINGS:
-        relay.handle({"event": event, "at": 0.0, "process": "x", "pid": 1})
+        relay.handle([{"event": event, "at": 0.0, "process": "x", "pid": 1}])
     relay.hand_over(ends[0])
     assert {record["event"] for record in received(ends[1])} == KEPT
     assert "job ? ? → ?" in (tmp_path / "log").read_text()
@@ -73,8 +73,8 @@ def test_every_event_goes_to_the_log_and_only_what_an_engine_did_by_itself_to_th
 def test_an_event_is_handed_over_once_and_again_to_the_next_monitor_if_the_first_did_not_store_it(
     relay: Relay, ends: tuple[Channel, Channel]
 ) -> None:
-    relay.handle(died(number=1))
-    relay.handle(died(number=2))
+    relay.handle([died(number=1)])
+    relay.handle([died(number=2)])
     relay.hand_over(ends[0])
     relay.hand_over(ends[0])
     first = received(ends[1])
@@ -87,7 +87,7 @@ def test_an_event_is_handed_over_once_and_again_to_the_next_monitor_if_the_first
 
 def test_events_of_one_moment_keep_their_order(relay: Relay, ends: tuple[Channel, Channel]) -> None:
     for number in range(20):
-        relay.handle(died(number=number))
+        relay.handle([died(number=number)])
     relay.hand_over(ends[0])
     records = received(ends[1])
     assert [record["number"] for record in sorted(records, key=lambda record: (record["at"], record["id"]))] == list(range(20))
@@ -97,7 +97,7 @@ def test_a_monitor_that_does_not_read_costs_no_time_and_of_too_many_events_the_l
     relay: Relay, ends: tuple[Channel, Channel]
 ) -> None:
     for number in range(3000):
-        relay.handle(died(number=number))
+        relay.handle([died(number=number)])
         relay.hand_over(ends[0])
     kept = []
     while records := received(ends[1]):
@@ -143,8 +143,8 @@ LONG = ["x" * 100_000, "\N{OLD ITALIC LETTER A}" * 100_000, ["\N{GREEK SMALL LET
 def test_no_fact_keeps_the_event_or_others_from_being_stored(
     relay: Relay, ends: tuple[Channel, Channel], chronicle: Chronicle, store: SqliteJobStore, odd: Any
 ) -> None:
-    relay.handle(died(odd=odd, jobs=odd, also=odd, problems=odd, engine=odd, **{"$bad.name\0": 1}))
-    relay.handle({"event": "outage.begun", "what": "system cluster"})
+    relay.handle([died(odd=odd, jobs=odd, also=odd, problems=odd, engine=odd, **{"$bad.name\0": 1})])
+    relay.handle([{"event": "outage.begun", "what": "system cluster"}])
     relay.hand_over(ends[0])
     for record in received(ends[1]):
         chronicle.add(record)
@@ -156,7 +156,7 @@ def test_no_fact_keeps_the_event_or_others_from_being_stored(
 
 
 def test_an_event_with_more_facts_than_a_packet_holds_is_told_without_them(relay: Relay, ends: tuple[Channel, Channel]) -> None:
-    relay.handle(died(**{f"fact_{number}": "x" for number in range(20_000)}))
+    relay.handle([died(**{f"fact_{number}": "x" for number in range(20_000)})])
     relay.hand_over(ends[0])
     (record,) = received(ends[1])
     assert set(record) == {"event", "engine", "at", "id"}
@@ -164,7 +164,7 @@ def test_an_event_with_more_facts_than_a_packet_holds_is_told_without_them(relay
 
 def test_the_jobs_of_an_event_are_all_told_where_there_is_room(relay: Relay, ends: tuple[Channel, Channel]) -> None:
     jobs = [f"{number:024x}" for number in range(1000)]
-    relay.handle({"event": "jobs.released", "jobs": jobs, "owner": "e/1"})
+    relay.handle([{"event": "jobs.released", "jobs": jobs, "owner": "e/1"}])
     relay.hand_over(ends[0])
     (record,) = received(ends[1])
     assert record["jobs"] == jobs

@@ -28,7 +28,7 @@ PATIENCE = LEASE + 5
 def told() -> Iterator[list[events.Record]]:
     """The events that were emitted."""
     records: list[events.Record] = []
-    events.send_to(records.append, process="test")
+    events.send_to(records.extend, process="test")
     yield records
     events.send_to(events.discard, process="test")
 

@@ -19,7 +19,7 @@ JOB = Job.from_document({"_id": "j1", "status": "to be built", "command": ["true
 @pytest.fixture
 def told() -> Iterator[list[events.Record]]:
     records: list[events.Record] = []
-    events.send_to(records.append, process="test")
+    events.send_to(records.extend, process="test")
     yield records
     events.send_to(events.discard, process="execd")
 
