@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from execution_engine.events import Record
 from execution_engine.logger.wording import Level, escaped
 
+_JSON = json.JSONEncoder(default=str)
 _SHOWN = {Level.DEBUG: "DEBUG", Level.INFO: "INFO ", Level.WARNING: "WARN ", Level.ERROR: "ERROR"}
 _COLOURS = {Level.DEBUG: "2", Level.INFO: "32", Level.WARNING: "33", Level.ERROR: "1;31"}
 
@@ -20,13 +21,13 @@ def human(record: Record, level: Level, text: str, *, colour: bool = False) -> s
         f"{_moment(record).isoformat(' ', 'milliseconds')[:23]}Z {shown} {process}[{escaped(str(record.get('pid', '?')))}] {text}"
     )
     traceback = str(record.get("traceback") or "").rstrip("\n")
-    return line + "".join(f"\n    | {escaped(part)}" for part in traceback.split("\n") if traceback)
+    return line + "".join(f"\n    | {escaped(part)}" for part in traceback.split("\n")) if traceback else line
 
 
 def as_json(record: Record, level: Level, text: str) -> str:
     """The record itself with `time`, `level` and `message`, in one line of ASCII."""
     told = {"time": f"{_moment(record).isoformat(timespec='milliseconds')[:23]}Z", "level": level.name.lower(), "message": text}
-    return json.dumps({**record, **told}, default=str)
+    return _JSON.encode({**record, **told})
 
 
 def _moment(record: Record) -> datetime:
