@@ -128,7 +128,7 @@ def _parcels(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _encode(record: Record) -> bytes:
-    encoded = _JSON.encode(record).encode("utf-8", "surrogateescape")
+    encoded = _JSON.encode(record).encode("utf-8", "surrogatepass")
     if len(encoded) <= _MAX_DATAGRAM:
         return encoded
     short = {key: value[:1000] if isinstance(value, str) else value for key, value in record.items()}

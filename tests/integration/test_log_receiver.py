@@ -116,6 +116,17 @@ def test_events_of_a_block_that_fails_are_told_too(place: Path, receiver: LogRec
     assert receiver.receive() == 1
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"data\xff"), "\ud800"])
+def test_a_fact_that_is_not_utf8_such_as_the_name_of_a_file_is_told_as_it_is(
+    place: Path, receiver: LogReceiver, name: str
+) -> None:
+    sink = events.SocketSink(place / "log.sock")
+    sink([{"event": "engine.started", "config": name}])
+    sink.close()
+    assert receiver.receive() == 1
+    assert [(record["event"], record.get("config")) for record in records(place)] == [("engine.started", name)]
+
+
 def test_receiving_does_not_wait(receiver: LogReceiver) -> None:
     assert receiver.receive() == 0
 
