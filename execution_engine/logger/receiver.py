@@ -17,7 +17,9 @@ from execution_engine.events import Record, Sink
 _LONGEST = 1 << 17
 _MOST_AT_ONCE = 1000
 _CREDENTIALS = struct.Struct("3i")
+_CUT = int(socket.MSG_TRUNC)
 _SHOWN = 200
+_JSON = json.JSONDecoder(parse_constant=str)
 
 
 class LogReceiver:
@@ -76,7 +78,7 @@ class LogReceiver:
             except BlockingIOError:
                 break
             data = bytes(self._buffer[:size])
-            records = _records(data, _uid(ancillary), truncated=bool(flags & socket.MSG_TRUNC))
+            records = _records(data, _uid(ancillary), truncated=bool(flags & _CUT))
             self._log(records)
             count += len(records)
         return count
@@ -102,7 +104,7 @@ def _records(data: bytes, uid: int | None, *, truncated: bool) -> list[Record]:
     if truncated:
         return [_unreadable(data, "too long")]
     try:
-        told: Any = json.loads(data, parse_constant=str)
+        told: Any = _JSON.decode(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         return [_unreadable(data, f"not JSON ({type(error).__name__})")]
     records = told if isinstance(told, list) else [told]
