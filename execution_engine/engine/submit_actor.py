@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from execution_engine import events
 from execution_engine.engine.actor import Workplace, announce_claims, is_healthy
@@ -18,8 +19,23 @@ from execution_engine.store.job_store import Change, Claimed, Work
 from execution_engine.systems.execution_systems import Started
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Jobs that were claimed together and handed over.  `outcomes`: what becomes of each of `jobs`, as the system tells it."""
+
+    claimed: int
+    adopted: int
+    notify: int
+    jobs: Sequence[Job]
+    outcomes: Iterable[tuple[Job, str | Started | Exception]]
+
+
 class SubmitActor(LaneActor):
-    """One batch after the other, as far as the system has slots."""
+    """One batch after the other, as far as the system has slots.
+
+    To a system that takes jobs ahead the next batch is handed over before the last of the one before have started: while the
+    database is looked at and written to, the slots have work.
+    """
 
     work = Work.SUBMIT
 
@@ -31,53 +47,76 @@ class SubmitActor(LaneActor):
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
+        had = 0
+        last_claim = self.clock.monotonic() + _LONGEST_TURN
+        batch = self._hand_over()
+        while batch is not None:
+            had += batch.claimed
+            batch = self._submit(batch, last_claim)
+        if self._refused_more:
+            self._refused_more = False
+            self._note_if_full(True)
+            return 0  # no use in claiming the next ones
+        return had
+
+    def _hand_over(self, *, ahead: bool = False) -> _Batch | None:
+        """Claims jobs as far as there is room, and hands them to the system; None when there are none.
+
+        `ahead`: others were handed over that have not started yet.
+        """
+        self.turn_began = self.clock.monotonic()
         cores = self._room.look(self.system)
         limit = self.settings.batch
         if cores is not None:
-            self._note_if_full(cores.all <= 0)
+            if not ahead:
+                self._note_if_full(cores.all <= 0)
             if cores.all <= 0:
-                return 0
+                return None
             limit = min(cores.all, limit)
         claims = self.claim(self.lane, limit, cores)
         if not claims and cores is not None and not self._room.taken:
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
+        if not claims:
+            return None
         announce_claims(claims, self.owner)
         adopted, others = self._adopt(claims)
         good, changes = self._vetting.sort(others, self.clock.now())
         fresh = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
         self._tell_adopted(adopted, self.apply(changes + adopted))
-        if claims:
-            submitted = len(adopted) + self._submit(fresh)
-            self.tell(did={"submitted": submitted, "notify": sum(1 for change in changes if change.due_at is not None)})
-        if self._refused_more:
-            self._refused_more = False
-            self._note_if_full(True)
-            return 0  # no use in claiming the next ones
-        return len(claims)
+        self.beat()  # nothing is handed over that may be another's by now
+        outcomes = self.system.run_many(fresh) if fresh else ()
+        return _Batch(len(claims), len(adopted), sum(1 for change in changes if change.due_at is not None), fresh, outcomes)
 
-    def _submit(self, jobs: list[Job]) -> int:
-        """Hands the jobs over and stores their ids; returns how many the system took.
+    def _submit(self, batch: _Batch, last_claim: float) -> _Batch | None:
+        """Stores what becomes of the jobs; returns the next batch if that was handed over meanwhile, not after `last_claim`.
 
         A few ids are stored at a time, because a write takes longer than a submission.  Those that a crash loses are found again
         by the jobs' names.
         """
-        self.beat()  # nothing is handed over that may be another's by now
-        taken = 0
+        following: _Batch | None = None
+        left, next_at = len(batch.jobs), len(batch.jobs) // 2 if self.system.takes_ahead else 0
+        taken = batch.adopted
         done: list[Change] = []
         stored_at = self.clock.monotonic()
+        self._refused_more = False
         try:
-            for job, outcome in self.system.run_many(jobs) if jobs else ():
+            for job, outcome in batch.outcomes:
                 self.beat()
                 done.append(self._outcome(job, outcome))
                 if done[-1].status in _TAKEN:
                     self._room.started(job.resources.cores)
                     taken += 1
-                if self.clock.monotonic() - stored_at >= _STORE_INTERVAL:
+                left -= 1
+                now = self.clock.monotonic()
+                if left == next_at > 0 and now < last_claim and not (self._stopping or self._refused_more):
+                    following = self._hand_over(ahead=True)
+                if now - stored_at >= _STORE_INTERVAL:
                     self.apply(done)
-                    done, stored_at = [], self.clock.monotonic()
+                    done, stored_at = [], now
         finally:
             self.apply(done)
-        return taken
+        self.tell(did={"submitted": taken, "notify": batch.notify})
+        return following
 
     def _note_if_full(self, full: bool) -> None:
         if full or self._said_full:
@@ -161,4 +200,6 @@ class SubmitActor(LaneActor):
 
 
 _STORE_INTERVAL = 0.05
+_LONGEST_TURN = 5.0
+"""Seconds after which a turn claims no more: it ends when all that it claimed is done."""
 _TAKEN = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING})

@@ -118,7 +118,8 @@ class ExecutionSystem(ABC):
 
     takes_ahead: ClassVar[bool] = False
     """True: `run_many` may be given more jobs than there are slots; it starts each as soon as there is room, and gives back those
-    for which there is none in a moment (SystemFull)."""
+    for which there is none in a moment (SystemFull).  It has handed them over when it returns, and may be called again while
+    outcomes of the last call are still to come; those jobs start later."""
 
     may_resume_running: ClassVar[bool] = False
     """True: to resume a job that runs does no harm, and lets go on what a suspension that was cut short had stopped of it."""

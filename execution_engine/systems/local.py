@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,31 +93,40 @@ class Local(execution_systems.ExecutionSystem):
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, Started | Exception]]:
         """Hands all over in one message to the keeper, which starts each as soon as its cores fit into the slots, and answers
         SystemFull for those that do not in a moment.  A job that was started before is not started again."""
-        new: list[tuple[Job, Order]] = []
+        known: list[tuple[Job, Started | Exception]] = []
+        fresh: list[Job] = []
         for job in jobs:
             try:
                 self._check(job)
-                known = self.find(job)
-                if known is None:
-                    new.append((job, self._order(job)))
-                    continue
-                yield job, Started(known, Status.RUNNING)
+                native = self.find(job)
             except ExecutionSystemError as error:
-                yield job, error
-        fresh = [job for job, _ in new]
-        yield from zip(fresh, self._start([order for _, order in new], until=_lease_end(fresh)), strict=True)
+                known.append((job, error))
+            else:
+                if native is None:
+                    fresh.append(job)
+                else:
+                    known.append((job, Started(native, Status.RUNNING)))
+        return chain(known, zip(fresh, self._start(fresh), strict=True))
 
-    def _start(self, orders: list[Order], until: float) -> Iterator[Started | Exception]:
-        if not orders:
-            return
-        told = 0
-        terms = {"environment": self.context.environment, "slots": self.slots(), "until": until}
+    def _start(self, jobs: list[Job]) -> Iterator[Started | Exception]:
+        """The jobs are with the keeper when this returns; their outcomes come later."""
+        if not jobs:
+            return iter(())
+        terms = {"environment": self.context.environment, "slots": self.slots(), "until": _lease_end(jobs)}
         try:
-            for outcome in self._keeper.stream("run", orders, **terms):
+            outcomes = self._keeper.stream("run", [self._order(job) for job in jobs], **terms)
+        except (ExecutionSystemError, OSError) as error:
+            return iter([error] * len(jobs))
+        return self._told(outcomes, len(jobs))
+
+    def _told(self, outcomes: Iterator[dict[str, Any]], jobs: int) -> Iterator[Started | Exception]:
+        told = 0
+        try:
+            for outcome in outcomes:
                 told += 1
                 yield self._outcome(outcome)
         except (ExecutionSystemError, OSError) as error:
-            yield from [error] * (len(orders) - told)
+            yield from [error] * (jobs - told)
 
     def _outcome(self, outcome: dict[str, Any]) -> Started | Exception:
         if "id" in outcome:

@@ -70,6 +70,21 @@ def test_a_job_of_many_cores_is_not_overtaken(site: JobSite) -> None:
     assert not site.file(small, "started").exists()
 
 
+def test_a_second_request_is_sent_at_once_and_its_jobs_come_after_those_of_the_first(site: JobSite) -> None:
+    def in_turn() -> bool:
+        one, wide = site.job("sleep 0.1"), site.job("touch done", resources={"cores": 2})
+        narrow = site.job(f"test -e {wide.dir}/done")
+        first, second = site.system.run_many([one, wide]), site.system.run_many([narrow])
+        _wait_there(site, one, "stdout")  # nobody has asked for an outcome yet
+        if [type(outcome) for _, outcome in (*first, *second)] != [Started] * 3:
+            return False  # on a machine so busy that a slot was not free in time
+        until(lambda: read(str(narrow.dir), 1).usage, "the end of the last")
+        assert site.wait(submitted(narrow, site.system.find(narrow) or ""), Status.FINISHED, Status.ERROR) is Status.FINISHED
+        return True
+
+    until(in_turn, "three jobs that were started")
+
+
 def test_jobs_of_an_actor_that_died_are_not_started(site: JobSite) -> None:
     jobs = [site.job(WAIT) for _ in range(3)]
     KeeperClient(site.run_dir, "here").ask("watch", [])

@@ -1,14 +1,19 @@
-"""A submit actor that takes up what another one had begun: it asks the system for each job first."""
+"""A submit actor that takes up what another one had begun, and one whose system takes jobs ahead."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from execution_engine.engine.actor import Workplace
-from execution_engine.engine.assembly import assemble, lane
+from execution_engine.engine.assembly import Site, assemble, lane
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.submit_actor import SubmitActor
+from execution_engine.errors import SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Claimed, Query, Work
@@ -43,16 +48,72 @@ def test_looking_for_many_jobs_may_take_longer_than_the_lease(tmp_path: Path, cl
             until = clock.now() + timedelta(seconds=LEASE)
             taken.extend(store.claim(Query(Work.SUBMIT, here), "f/submit-1", JOBS, clock.now(), until))
 
-    config = configuration(tmp_path, engine={"lease": LEASE, "actor_linger": 0})
-    site = assemble(config)
+    site = assemble(configuration(tmp_path, engine={"lease": LEASE, "actor_linger": 0}))
     here = lane(site.systems["here"])
-    monitor, end = Channel.pair()
     begun = {"status": "submitting", "due_at": clock.now(), "execution": {"lane": here, "system": "here", "name": "n"}}
     store.insert([{**a_job(), **begun} for _ in range(JOBS)])
-    actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1"), "here")
-    actor.system = Slow(Context("here", tmp_path), Options())
-    assert actor.run() == 0
+    work(site, store, clock, Slow(Context("here", tmp_path), Options()))
     assert not taken
     assert store.count() == {"submitted": JOBS}
+
+
+class Ahead(ExecutionSystem):
+    """Starts a job when its outcome is asked for; from the one named `full` on it has no room."""
+
+    takes_ahead = True
+
+    def __init__(self, directory: Path, full: str = "") -> None:
+        super().__init__(Context("here", directory), Options())
+        self.full = full
+        self.seen: list[str] = []
+
+    def run(self, job: Job) -> str:
+        raise NotImplementedError
+
+    def run_many(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+        self.seen.append("+".join(job.name for job in jobs))
+        return self._outcomes(jobs)
+
+    def _outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+        for job in jobs:
+            self.seen.append(job.name)
+            is_full = self.full and job.name >= self.full
+            yield job, SystemFull("no room") if is_full else job.text_id
+
+    def get_status(self, job: Job) -> Status:
+        return job.status
+
+    def kill(self, job: Job) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("full", "seen", "submitted"),
+    [
+        ("", "a+b+c+d a b e+f+g+h c d e f i g h i", 9),
+        ("b", "a+b+c+d a b c d", 1),
+        ("g", "a+b+c+d a b e+f+g+h c d e f i g h i", 6),
+    ],
+    ids=["room for all", "full at once", "full later"],
+)
+def test_the_next_batch_is_handed_over_before_the_last_of_one_have_started(
+    tmp_path: Path, clock: HeldClock, store: SqliteJobStore, full: str, seen: str, submitted: int
+) -> None:
+    site = assemble(configuration(tmp_path, engine={"batch": 4, "actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    store.insert([{**a_job(name=name), "status": "to be submitted", "execution": execution} for name in "abcdefghi"])
+    system = Ahead(tmp_path, full)
+    work(site, store, clock, system)
+    assert " ".join(system.seen) == seen
+    assert store.count().get("submitted") == submitted
+    assert store.count().get("submitting") is None
+
+
+def work(site: Site, store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem) -> None:
+    """Lets an actor submit to the system until it finds no more to do."""
+    monitor, end = Channel.pair()
+    actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1"), "here")
+    actor.system = system
+    assert actor.run() == 0
     monitor.close()
     end.close()

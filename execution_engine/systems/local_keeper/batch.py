@@ -38,16 +38,19 @@ class Batch:
         """Whether nothing is left to start, nor to tell."""
         return not self._orders and not self._untold
 
+    @property
+    def waits(self) -> bool:
+        """Whether jobs are left to start: those of a later request come after them."""
+        return bool(self._orders)
+
     def due(self) -> float:
         """When `proceed` must be called, whatever else happens."""
         return min(self._give_back_at, self._tell_at) if self._untold else self._give_back_at
 
-    def proceed(self, jobs: KeptJobs, now: float) -> list[Identity | Refusal]:
-        """Starts what can be; what became of some jobs, in the order of the request, when it is time to tell."""
-        while self._orders and uptime() < self._until and (outcome := self._start(jobs, self._orders[0])) is not None:
-            self._orders.popleft()
-            self._untold.append(outcome)
-            jobs.reap()  # the first of many may have ended before the last is started
+    def proceed(self, jobs: KeptJobs, now: float, *, its_turn: bool) -> list[Identity | Refusal]:
+        """Starts what can be, in its turn; what became of some jobs, in the order of the request, when it is time to tell."""
+        if its_turn:
+            self._start_some(jobs)
         if now >= self._give_back_at:
             self._untold += [FULL] * len(self._orders)
             self._orders.clear()
@@ -55,6 +58,12 @@ class Batch:
             return []
         told, self._untold, self._tell_at = self._untold, [], now + TELL_INTERVAL
         return told
+
+    def _start_some(self, jobs: KeptJobs) -> None:
+        while self._orders and uptime() < self._until and (outcome := self._start(jobs, self._orders[0])) is not None:
+            self._orders.popleft()
+            self._untold.append(outcome)
+            jobs.reap()  # the first of many may have ended before the last is started
 
     def _start(self, jobs: KeptJobs, order: Order) -> Identity | Refusal | None:
         try:

@@ -45,18 +45,28 @@ class KeeperClient:
         return list(self.stream(op, jobs, **more))
 
     def stream(self, op: str, jobs: list[Any], **more: Any) -> Iterator[Any]:
-        """The outcome for each of the jobs, as they come.  Every request is safe to repeat, and is when a keeper dies over it.
+        """The outcome for each of the jobs, as they come; the request is sent before this returns.
 
-        Raises ExecutionSystemError(transient=True) when no keeper can be reached: nothing was asked then.  Raises OSError
-        when it did not answer: whether it did what was asked is not known.
+        Every request is safe to repeat, and is when a keeper dies over it.  Raises ExecutionSystemError(transient=True) when no
+        keeper can be reached: nothing was asked then.  Raises OSError when it did not answer: whether it did what was asked is
+        not known.
         """
+        outcomes = self._outcomes(op, jobs, more)
+        next(outcomes)
+        return outcomes
+
+    def _outcomes(self, op: str, jobs: list[Any], more: dict[str, Any]) -> Iterator[Any]:
+        """What `stream` returns, after a first None when the request was sent."""
         told = 0
-        asked = False
+        asked = sent = False
         for _ in range(_ATTEMPTS):
             try:
                 with self._connected() as connection:
                     asked = True
                     connection.sendall(json.dumps({"op": op, "jobs": jobs[told:], **more}).encode("ascii") + b"\n")
+                    if not sent:
+                        sent = True
+                        yield None
                     for outcomes in self._answers(connection):
                         told += len(outcomes)
                         yield from outcomes

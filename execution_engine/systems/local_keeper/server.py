@@ -185,12 +185,14 @@ class Keeper:
         self._batches[connection] = Batch(orders, dict(request["environment"]), slots, until, uptime())
 
     def _proceed(self) -> None:
-        """Starts jobs that wait, and tells of those that were started."""
+        """Starts jobs that wait, in the order of the requests, and tells of those that were started."""
+        others_wait = False
         for connection, batch in list(self._batches.items()):
             if connection.hung_up:
                 self._forget(connection)
                 continue
-            outcomes = batch.proceed(self._jobs, uptime())
+            outcomes = batch.proceed(self._jobs, uptime(), its_turn=not others_wait)
+            others_wait = others_wait or batch.waits
             if batch.over:
                 del self._batches[connection]
             if outcomes or batch.over:
