@@ -54,7 +54,8 @@ func keepIndexed(ctx context.Context, directory string) {
 }
 
 func index(ctx context.Context, file string) error {
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
+	// mode=rw: a database that was dropped in this moment is not made anew, empty; FerretDB would not start again with it
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=rw&_pragma=busy_timeout(5000)")
 	if err != nil {
 		return err
 	}
