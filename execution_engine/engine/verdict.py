@@ -73,13 +73,13 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
     fields: dict[str, Any] = {"times.ended": now}
     if account.usage:
         fields["usage"] = account.usage.model_dump()
-    if account.reason == "no exit record" and _kill_sent(job):
+    if account.reason == "no exit record" and job.kill_sent:
         return _failed(job, None, None, "killed", account, fields)
     if account.reason or (account.code and account.settled):
         signal = ExitRecord(account.code, job.attempt, "").signal if account.code else None
-        reason = account.reason or ("killed" if _kill_sent(job) else "signal" if signal else "exit code")
+        reason = account.reason or ("killed" if job.kill_sent else "signal" if signal else "exit code")
         return _failed(job, account.code, signal, reason, account, fields)
-    if _kill_sent(job):
+    if job.kill_sent:
         return _failed(job, None, None, "killed", account, fields)
     since = job.history[-1].at if job.status is Status.UNKNOWN and job.history else now
     if now - since < timedelta(seconds=grace):
@@ -107,17 +107,13 @@ def _failed(
     return Verdict(status, f"{reason}{f', {how}' if how and how != reason else ''}", fields)
 
 
-def _kill_sent(job: Job) -> bool:
-    return job.requested is not None and job.requested.what == "kill" and job.requested.sent
-
-
 def _kill_asked(job: Job) -> bool:
     """Also when the actor that sent it died before it could store that it did."""
-    return _kill_sent(job) or job.request == "kill"
+    return job.kill_sent or job.request == "kill"
 
 
 def _reason(job: Job, record: ExitRecord) -> str:
-    if _kill_sent(job) or (record.signal and _kill_asked(job)):
+    if job.kill_sent or (record.signal and _kill_asked(job)):
         return "killed"
     if record.signal:
         return "signal"

@@ -296,6 +296,11 @@ class Job(_Value):
         return safe_name(self.project)
 
     @property
+    def kill_sent(self) -> bool:
+        """Whether its system was told to end it."""
+        return self.requested is not None and self.requested.what == "kill" and self.requested.sent
+
+    @property
     def label(self) -> str:
         """What a person calls it."""
         return self.name or self.text_id

@@ -180,9 +180,10 @@ class Local(execution_systems.ExecutionSystem):
             statuses[job.text_id] = status
             if asked is not None:
                 unclear.append((job, asked))
-        if unclear:
-            held = self._ask("watch", [(self._order(job), leader) for job, leader in unclear])
-            for (job, _), is_held in zip(unclear, held, strict=True):
+        for op in ("watch", "kill"):  # what a keeper that died was asked to end, its successor is asked to end
+            asked_for = [(job, leader) for job, leader in unclear if (op == "kill") == job.kill_sent]
+            held = self._ask(op, [(self._order(job), leader) for job, leader in asked_for]) if asked_for else []
+            for (job, _), is_held in zip(asked_for, held, strict=True):
                 statuses[job.text_id] = self._decide(job, statuses[job.text_id], is_held)
         return statuses
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from execution_engine.building import build
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import JOB_SCRIPT
-from execution_engine.jobs.job import Job
+from execution_engine.jobs.job import Job, Requested
 from execution_engine.jobs.status import Status
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
@@ -192,6 +193,15 @@ def test_the_next_ends_jobs_of_the_one_before_with_what_escaped_from_them(site: 
     site.system.kill(job)
     assert site.wait(job) is Status.KILLED
     assert not [process for process in (command, escaped) if processes.is_alive(process.identity)]
+
+
+def test_the_next_ends_jobs_that_the_one_before_was_asked_to_end_and_did_not_live_to(site: JobSite) -> None:
+    job = site.start("trap '' TERM; echo yes >started; while :; do sleep 0.02; done")
+    site.wait_file(job, "started")
+    site.system.kill(job)
+    _kill_keeper(site, job)
+    asked = Requested(what="kill", at=datetime.now(UTC), sent=True)
+    assert site.wait(job.model_copy(update={"requested": asked}), Status.KILLED) is Status.KILLED
 
 
 def test_what_is_left_of_a_job_whose_script_and_keeper_died_can_be_killed(site: JobSite) -> None:
