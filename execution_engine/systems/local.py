@@ -63,8 +63,7 @@ class Local(execution_systems.ExecutionSystem):
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
         super().__init__(context, options)
         self._keeper = KeeperClient(context.run_dir, context.name)
-        self._seen_ended: dict[tuple[str, int], Records] = {}
-        """what the last look found of the jobs that had ended: they are accounted for next"""
+        self._seen_ended: dict[tuple[str, int], Records] = {}  # by the last look; these are accounted for next
 
     def slots(self) -> int:
         if self.options.slots == "auto":
@@ -98,20 +97,16 @@ class Local(execution_systems.ExecutionSystem):
         for job in jobs:
             try:
                 self._check(job)
-                native = self.find(job)
-            except ExecutionSystemError as error:
-                known.append((job, error))
-            else:
-                if native is None:
+                if (native := self.find(job)) is None:
                     fresh.append(job)
                 else:
                     known.append((job, Started(native, Status.RUNNING)))
-        return chain(known, zip(fresh, self._start(fresh), strict=True))
+            except ExecutionSystemError as error:
+                known.append((job, error))
+        return chain(known, zip(fresh, self._start(fresh), strict=True) if fresh else ())
 
     def _start(self, jobs: list[Job]) -> Iterator[Started | Exception]:
         """The jobs are with the keeper when this returns; their outcomes come later."""
-        if not jobs:
-            return iter(())
         terms = {"environment": self.context.environment, "slots": self.slots(), "until": _lease_end(jobs)}
         try:
             outcomes = self._keeper.stream("run", [self._order(job) for job in jobs], **terms)
