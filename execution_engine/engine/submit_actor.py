@@ -94,8 +94,8 @@ class SubmitActor(LaneActor):
         by the jobs' names.
         """
         following: _Batch | None = None
-        left, next_at = len(batch.jobs), len(batch.jobs) // 2 if self.system.takes_ahead else 0
-        taken = batch.adopted
+        half = len(batch.jobs) // 2
+        left, taken = len(batch.jobs), batch.adopted
         done: list[Change] = []
         stored_at = self.clock.monotonic()
         self._refused_more = False
@@ -107,9 +107,9 @@ class SubmitActor(LaneActor):
                     self._room.started(job.resources.cores)
                     taken += 1
                 left -= 1
-                now = self.clock.monotonic()
-                if left == next_at > 0 and now < last_claim and not (self._stopping or self._refused_more):
+                if left == half > 0 and self._may_claim_ahead(last_claim):
                     following = self._hand_over(ahead=True)
+                now = self.clock.monotonic()
                 if now - stored_at >= _STORE_INTERVAL:
                     self.apply(done)
                     done, stored_at = [], now
@@ -117,6 +117,10 @@ class SubmitActor(LaneActor):
             self.apply(done)
         self.tell(did={"submitted": taken, "notify": batch.notify})
         return following
+
+    def _may_claim_ahead(self, last_claim: float) -> bool:
+        in_time = self.clock.monotonic() < last_claim and not self._stopping
+        return self.system.takes_ahead and in_time and not self._refused_more
 
     def _note_if_full(self, full: bool) -> None:
         if full or self._said_full:

@@ -175,12 +175,14 @@ class Local(execution_systems.ExecutionSystem):
             statuses[job.text_id] = status
             if asked is not None:
                 unclear.append((job, asked))
-        for op in ("watch", "kill"):  # what a keeper that died was asked to end, its successor is asked to end
-            asked_for = [(job, leader) for job, leader in unclear if (op == "kill") == job.kill_sent]
-            held = self._ask(op, [(self._order(job), leader) for job, leader in asked_for]) if asked_for else []
-            for (job, _), is_held in zip(asked_for, held, strict=True):
-                statuses[job.text_id] = self._decide(job, statuses[job.text_id], is_held)
+        self._hand_to_keeper("watch", [each for each in unclear if not each[0].kill_sent], statuses)
+        self._hand_to_keeper("kill", [each for each in unclear if each[0].kill_sent], statuses)  # the one before died over it
         return statuses
+
+    def _hand_to_keeper(self, op: str, jobs: list[tuple[Job, Identity]], statuses: dict[str, Status]) -> None:
+        held = self._ask(op, [(self._order(job), leader) for job, leader in jobs]) if jobs else []
+        for (job, _), is_held in zip(jobs, held, strict=True):
+            statuses[job.text_id] = self._decide(job, statuses[job.text_id], is_held)
 
     def _observe(self, job: Job) -> tuple[Status, Identity | None]:
         """The job's status as far as it can be seen, and who it is if the keeper must be asked about it."""

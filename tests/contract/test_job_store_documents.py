@@ -214,6 +214,7 @@ def test_an_id_is_found_by_an_unambiguous_beginning(store: JobStore) -> None:
             store.resolve(text)
 
 
+@NOT_ON_MONGOMOCK
 @pytest.mark.parametrize(
     ("text", "meant"),
     [("129", 1290), ("13", 13), ("12", 12), ("-4", -4711), ("0", 0.5), ("2.2", 2.25), ("9223", 2**63 - 1), ("77", 77.5)],

@@ -57,6 +57,28 @@ def test_a_process_that_is_gone_is_none_and_a_zombie_is_not_alive(child: subproc
     assert not processes.send(process, signal.SIGTERM)
 
 
+def a_sleep() -> int:
+    return os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+
+
+@pytest.mark.parametrize("ahead", [0, 7], ids=["the clock tells", "a clock that tells otherwise is not believed"])
+def test_children_are_known_by_the_start_time_that_the_kernel_wrote_down(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    ticks, looks = processes._ticks, []
+    monkeypatch.setattr(processes, "_ticks", lambda: ticks() + ahead)
+    monkeypatch.setattr(processes, "read", lambda pid, read=processes.read: looks.append(pid) or read(pid))
+    births = processes.Births()
+    children = [births.identity(a_sleep) for _ in range(20)]
+    looked = len(looks)
+    monkeypatch.undo()
+    try:
+        assert [processes.find(child) is not None for child in children] == [True] * 20
+        assert looked == 20 if ahead else looked < 20
+    finally:
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+
+
 def test_a_process_with_another_start_time_is_not_signalled(child: subprocess.Popen[bytes]) -> None:
     process = processes.read(child.pid)
     assert process is not None
