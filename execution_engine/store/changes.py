@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from execution_engine import events
 from execution_engine.errors import InvalidJob, NoSuchJob
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
 from execution_engine.jobs.recovery import BEGUN, RECOVERY, Due
 from execution_engine.jobs.status import ON_SYSTEM, RETRIES, RETRY, Status, may_follow
@@ -53,6 +54,15 @@ def job_on_system(document: Document) -> Job | None:
         return Job.from_document({**engines, "command": ""})
     except InvalidJob:
         return None
+
+
+def followed_of(values: Iterable[Any]) -> Followed:
+    """A job that a system has, in brief, of the values for the fields of Followed; one of a wrong type is as good as none."""
+    job_id, status, *texts, attempt, lease_until = values
+    job_no, name, directory = (text if isinstance(text, str) else "" for text in texts)
+    number = 1 if attempt is None else int(_number(attempt, 0))
+    until = lease_until if isinstance(lease_until, datetime) else None
+    return Followed(job_id, Status(status), job_no, name, directory, number, until)
 
 
 def known_status(value: Any) -> Status | None:

@@ -16,6 +16,7 @@ from pymongo.errors import BulkWriteError
 from execution_engine import config
 from execution_engine.clock import Clock
 from execution_engine.errors import StoreError
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
 from execution_engine.store import changes, mongo_errors, mongo_indexes, mongo_queries
@@ -191,9 +192,16 @@ class MongoJobStore(JobStore):
         with self._writing():
             return self._updates.apply(changes_, by, now)
 
-    def on_system(self, lane: str) -> list[Job]:
+    def followed(self, lane: str) -> list[Followed]:
         with self._talking():
-            found = list(self._jobs.find(mongo_queries.on_system(lane), mongo_queries.NO_INPUTS))
+            return [
+                changes.followed_of(mongo_queries.value_at(found, name) for name in mongo_queries.FOLLOWED)
+                for found in self._jobs.find(mongo_queries.on_system(lane), [*mongo_queries.FOLLOWED])
+            ]
+
+    def on_system(self, lane: str, among: abc.Collection[Any] | None = None) -> list[Job]:
+        with self._talking():
+            found = list(self._jobs.find(mongo_queries.on_system(lane, among), mongo_queries.NO_INPUTS))
         return [job for document in found if (job := changes.job_on_system(document)) is not None]
 
     def taken_cores(self, lane: str, now: datetime) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +34,9 @@ BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "r
 """What a claim must know of a candidate."""
 
 NO_INPUTS = {"inputs": 0}
+FOLLOWED = ("_id", "status", "execution.job_no", "execution.name", "dir", "attempt", "lease.until")
+"""What a turn must know of each job that a system has."""
+
 _WAITING = [str(status) for statuses in CLAIMS.values() for status in statuses]
 _FINAL = sorted(str(status) for status in FINAL)
 _REQUESTABLE = sorted(str(status) for status in REQUESTABLE)
@@ -93,9 +96,10 @@ def anything_due(now: datetime) -> tuple[Selection, ...]:
     )
 
 
-def on_system(lane: str) -> Selection:
-    """The jobs of a lane that the system has."""
-    return {"status": {"$in": _ON_SYSTEM}, "execution.lane": lane}
+def on_system(lane: str, among: Collection[Any] | None = None) -> Selection:
+    """The jobs of a lane that the system has; `among`: those of these ids."""
+    ids = {} if among is None else {"_id": {"$in": [*among]}}
+    return {**ids, "status": {"$in": _ON_SYSTEM}, "execution.lane": lane}
 
 
 def taking_room(lane: str, now: datetime) -> Selection:

@@ -12,6 +12,7 @@ from bson import ObjectId
 
 from execution_engine.clock import Clock
 from execution_engine.errors import StoreError
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
@@ -33,8 +34,17 @@ from execution_engine.store.sqlite_engines import SqliteEngineRegistry
 from execution_engine.store.sqlite_file import DatabaseFile
 from execution_engine.store.sqlite_inspection import SqliteInspection
 from execution_engine.store.sqlite_journal import SqliteJournal
-from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, milliseconds, new_row, value_of
-from execution_engine.store.sqlite_schema import CLAIMABLE, LANES, NEXT_MOMENT, ON_SYSTEM_HERE, TAKEN_CORES, due_questions, listed
+from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, followed_of, milliseconds, new_row, value_of
+from execution_engine.store.sqlite_schema import (
+    CLAIMABLE,
+    FOLLOWED,
+    LANES,
+    NEXT_MOMENT,
+    ON_SYSTEM_HERE,
+    TAKEN_CORES,
+    due_questions,
+    listed,
+)
 
 _NOT_ENDED = f"(status IS NULL OR status NOT IN {listed(FINAL)})"
 _RETRIABLE = f"status IN {listed(RETRIES)}"
@@ -189,9 +199,17 @@ class SqliteJobStore(JobStore):
         _tell(condemned)
         return lost
 
-    def on_system(self, lane: str) -> list[Job]:
+    def followed(self, lane: str) -> list[Followed]:
         with self._reading() as connection:
-            rows = self._rows(connection, ON_SYSTEM_HERE, {"lane": lane})
+            return [followed_of(values) for values in connection.execute(FOLLOWED, {"lane": lane})]
+
+    def on_system(self, lane: str, among: Collection[Any] | None = None) -> list[Job]:
+        where, texts = ON_SYSTEM_HERE, ""
+        if among is not None:
+            where = f"{ON_SYSTEM_HERE} AND id IN (SELECT value FROM json_each(:ids))"
+            texts = extended_json.write([extended_json.id_text(job_id) for job_id in among])
+        with self._reading() as connection:
+            rows = self._rows(connection, where, {"lane": lane, "ids": texts})
         return [job for row in rows if (job := changes.job_on_system(row.document())) is not None]
 
     def taken_cores(self, lane: str, now: datetime) -> int:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import ENGINE_FIELDS, SCHEMA_VERSION
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes, extended_json
@@ -191,6 +192,13 @@ class Row:
         if not isinstance(whole, dict):
             raise Misfit(f"{top} is {whole!r}, not a document")
         whole[rest] = value
+
+
+def followed_of(values: tuple[Any, ...]) -> Followed:
+    """The job, in brief, of a row selected by FOLLOWED."""
+    job_id, status, lease_until, texts = values
+    fields = value_of(texts) if texts is not None else (None, None, None, 0)
+    return changes.followed_of((value_of(job_id), status, *fields, moment_of(_number(lease_until))))
 
 
 def new_row(document: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -29,6 +29,12 @@ _SUBMITTED_HERE = f"jobs INDEXED BY jobs_submitted WHERE lane = :lane AND ({_SUB
 
 ON_SYSTEM_HERE = f"{_SUBMITTED_HERE} AND status <> '{Status.SUBMITTING}'"
 
+FOLLOWED = f"""
+SELECT id, status, lease_until, CASE WHEN json_valid(engine) THEN
+    json_extract(engine, '$.execution.job_no', '$.execution.name', '$.dir', '$.attempt') END
+FROM {ON_SYSTEM_HERE}
+"""
+
 TAKEN_CORES = f"""
 SELECT coalesce(sum(CASE WHEN json_valid(app) THEN max(1, CAST(coalesce(
     json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER)) ELSE 1 END), 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from bson import Int64
 
 from execution_engine.jobs.attempts import next_attempt
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Exit, Job
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import FIRST, LATEST
@@ -476,6 +479,46 @@ def test_the_jobs_of_a_system_are_those_that_it_has(store: JobStore) -> None:
     found = store.on_system("here")
     assert {one.status for one in found} == {S.PENDING, S.SUBMITTED, S.HOLD}
     assert {one.status for one in found} <= ON_SYSTEM
+
+
+def test_the_jobs_of_a_system_are_told_in_brief(store: JobStore) -> None:
+    running, held, foreign = submitted(store), submitted(store, S.PENDING), submitted(store, S.PENDING)
+    ended(store)
+    built(store)
+    fields = {"dir": "/d", "attempt": 2, "execution.name": "execd-7-2"}
+    assert apply(store, held, S.HOLD, fields=fields)
+    assert apply(store, foreign, S.RUNNING, fields={"dir": 5, "attempt": "x", "execution.job_no": {"a": [1]}})
+    taken = later().replace(microsecond=0)
+    assert store.claim_one(running.id, "boot/2", now(), taken)
+    found = {one.text_id: one for one in store.followed("here")}
+    assert found == {
+        running.text_id: Followed(running.id, S.RUNNING, "7", "", "", 1, taken),
+        held.text_id: Followed(held.id, S.HOLD, "7", "execd-7-2", "/d", 2, None),
+        foreign.text_id: Followed(foreign.id, S.RUNNING, "", "", "", 0, None),
+    }
+    assert store.followed("elsewhere") == []
+
+
+def test_the_jobs_of_a_system_in_brief_take_little_memory_however_much_they_hold(store: JobStore) -> None:
+    large = {"note": "x" * 100_000, "env": {"A": "y" * 100_000}, "inputs": {"a": "z" * 100_000}}
+    jobs = [{**a_job(**large), "status": "running", "execution": {"lane": "here", "job_no": str(each)}} for each in range(200)]
+    store.insert(jobs)
+    store.followed("here")
+    tracemalloc.start()
+    try:
+        found = store.followed("here")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 200
+    assert peak < 1 << 20
+
+
+def test_a_few_of_the_jobs_of_a_system_are_read_whole(store: JobStore) -> None:
+    one, another, gone = submitted(store), submitted(store, S.PENDING), ended(store)
+    assert [job.id for job in store.on_system("here", [one.id, gone.id, "nobody's"])] == [one.id]
+    assert store.on_system("here", []) == store.on_system("elsewhere", [one.id]) == []
+    assert {job.id for job in store.on_system("here")} == {one.id, another.id}
 
 
 def test_the_jobs_that_a_system_has_or_gets_just_now_take_up_their_cores(store: JobStore) -> None:
