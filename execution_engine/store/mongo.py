@@ -29,7 +29,6 @@ from execution_engine.store.mongo_engines import MongoEngineRegistry
 from execution_engine.store.mongo_inspection import MongoInspection
 from execution_engine.store.mongo_journal import MongoJournal
 from execution_engine.store.mongo_updates import Updates
-from execution_engine.store.mongo_writes import AtomicWriter, TurnTakingWriter
 
 _JOBS = "jobs"
 _NOT_ENDED = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
@@ -84,13 +83,11 @@ class MongoJobStore(JobStore):
         )
         self._wanted = ((jobs, mongo_queries.INDEXES), (events, mongo_queries.EVENT_INDEXES))
         self._jobs = jobs
-        self._writer = TurnTakingWriter(jobs, self._clock) if "ferretdbVersion" in build else AtomicWriter(jobs)
-        self._updates = Updates(jobs, self._writer)
-        self._claims = Claims(jobs, self._writer, self._updates)
-        self.engines = MongoEngineRegistry(engines, self._talking, self._writing)
+        self._updates = Updates(jobs)
+        self._claims = Claims(jobs, self._updates)
+        self.engines = MongoEngineRegistry(engines, self._talking)
         self.journal = MongoJournal(events, self._talking)
-        name = "FerretDB, as MongoDB" if "ferretdbVersion" in build else "MongoDB"
-        self._server = f"{name} {build['version']}"
+        self._server = f"MongoDB {build['version']}"
 
     def close(self) -> None:
         if self._client is not None:
@@ -100,11 +97,6 @@ class MongoJobStore(JobStore):
     @contextmanager
     def _talking(self) -> Iterator[None]:
         with mongo_errors.explained(self._url):
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._talking(), self._writer.turn():
             yield
 
     # --- the app's side
@@ -144,7 +136,7 @@ class MongoJobStore(JobStore):
 
     def request(self, ids: abc.Collection[Any], what: str) -> list[Any]:
         condition = _RETRIABLE if what == RETRY else _NOT_ENDED
-        with self._writing():
+        with self._talking():
             found = self._ids({"_id": {"$in": [*ids]}, **condition})
             among = {"_id": {"$in": found}, **condition}
             if self._jobs.update_many(among, {"$set": {"request": what}}).matched_count == len(found):
@@ -170,26 +162,26 @@ class MongoJobStore(JobStore):
     def claim(
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
-        with self._writing():
+        with self._talking():
             return self._claims.claim(query, owner, limit, now, until, cores)
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
-        with self._writing():
+        with self._talking():
             return self._claims.claim_one(job_id, owner, now, until)
 
     def renew(self, owner: str, until: datetime) -> int:
-        with self._writing():
+        with self._talking():
             return self._jobs.update_many({"lease.owner": owner}, {"$set": {"lease.until": until, "due_at": until}}).matched_count
 
     def release(
         self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None
     ) -> list[Job | BrokenJob]:
-        with self._writing():
+        with self._talking():
             return self._updates.release(owner, now, crash, retry_at or now)
 
     def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
         changes.check(changes_)
-        with self._writing():
+        with self._talking():
             return self._updates.apply(changes_, by, now)
 
     def followed(self, lane: str) -> list[Followed]:

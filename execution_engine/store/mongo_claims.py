@@ -12,12 +12,12 @@ from pymongo.collection import Collection
 from execution_engine.jobs.job import SCHEMA_VERSION, Job
 from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import Status
-from execution_engine.store import changes
+from execution_engine.store import changes, mongo_writes
 from execution_engine.store.extended_json import id_text
 from execution_engine.store.job_store import CLAIMS, Claimed, Cores, Document, Query, Work
 from execution_engine.store.mongo_queries import BRIEF, NO_INPUTS, Selection, not_after, sources, value_at
 from execution_engine.store.mongo_updates import Updates
-from execution_engine.store.mongo_writes import AtomicWriter, Write
+from execution_engine.store.mongo_writes import Write
 
 _ATTEMPTS = 20
 """Times that a claim looks anew because others took all that it had found."""
@@ -37,9 +37,8 @@ class _Taken:
 class Claims:
     """The claims of one store."""
 
-    def __init__(self, jobs: Collection[Document], writer: AtomicWriter, updates: Updates) -> None:
+    def __init__(self, jobs: Collection[Document], updates: Updates) -> None:
         self._jobs = jobs
-        self._writer = writer
         self._updates = updates
         self._unread: _Taken | None = None
 
@@ -71,7 +70,7 @@ class Claims:
         held_until = value_at(document, "lease.until")
         if value_at(document, "lease.owner") != owner and isinstance(held_until, datetime) and held_until > now:
             return None
-        self._writer.run([_write(document, status, status, owner, now, until, {})])
+        mongo_writes.run(self._jobs, [_write(document, status, status, owner, now, until, {})])
         mine = self._jobs.find_one({"_id": job_id, "lease.owner": owner, "lease.until": until})
         return None if mine is None else Job.from_document(mine)
 
@@ -91,13 +90,14 @@ class Claims:
         return list(found.values())
 
     def _postpone(self, early: Iterable[Document], now: datetime) -> None:
-        self._writer.run(
+        mongo_writes.run(
+            self._jobs,
             [
                 Write(
                     document["_id"], _as_found(document), {"$set": {"due_at": document["not_before"]}}, {"due_at": not_after(now)}
                 )
                 for document in early
-            ]
+            ],
         )
 
     # --- taking them
@@ -109,7 +109,7 @@ class Claims:
             was = Status(document["status"])
             writes.append(_write(document, was, CLAIMS.get(query.work, {}).get(was, was), owner, now, until, _still(query, now)))
         self._unread = _Taken(query, owner, were)
-        outcome = self._writer.run(writes, just_read=True)
+        outcome = mongo_writes.run(self._jobs, writes)
         for index, message in outcome.refused.items():
             self._updates.condemn(writes[index].id, writes[index].expected, now, owner, message)
         return self._read_back(self._unread, {"lease.until": until}) if outcome.matched else self._nothing()
@@ -128,15 +128,16 @@ class Claims:
         return [Claimed(changes.job_of(mine[text]), was) for text, (_, was) in taken.were.items() if text in mine]
 
     def _shorten(self, documents: Iterable[Document]) -> None:
-        """Keeps the histories within bounds; FerretDB has no `$slice`, and MongoDB's cannot keep both ends."""
+        """Keeps the histories within bounds; `$slice` cannot keep both ends."""
         long = [document for document in documents if len(document.get("history") or ()) > changes.FIRST + changes.LATEST]
         for document in long:
             document["history"] = changes.bounded(document["history"])
-        self._writer.run(
+        mongo_writes.run(
+            self._jobs,
             [
                 Write(document["_id"], {"lease.token": document["lease"]["token"]}, {"$set": {"history": document["history"]}})
                 for document in long
-            ]
+            ],
         )
 
 

@@ -15,12 +15,11 @@ Using = Callable[[], AbstractContextManager[None]]
 
 
 class MongoEngineRegistry(EngineRegistry):
-    """The collection `engines`.  `talking` and `taking_turns` are the job store's."""
+    """The collection `engines`.  `talking` is the job store's."""
 
-    def __init__(self, engines: Collection[Document], talking: Using, taking_turns: Using) -> None:
+    def __init__(self, engines: Collection[Document], talking: Using) -> None:
         self._engines = engines
         self._talking = talking
-        self._taking_turns = taking_turns
 
     def sign_in(self, record: EngineRecord) -> None:
         with self._talking():
@@ -40,7 +39,7 @@ class MongoEngineRegistry(EngineRegistry):
             self._engines.delete_one({"_id": engine})
 
     def declare_dead(self, engine: str, beats: int) -> bool:
-        with self._taking_turns():
+        with self._talking():
             return self._engines.delete_one({"_id": engine, "beats": beats}).deleted_count > 0
 
 

@@ -17,7 +17,7 @@ _MISSING, _ANOTHER = "is missing", "is another than it must be"
 
 
 def make_missing(indexes: Indexes) -> None:
-    """Makes the indexes that are missing, one at a time: FerretDB breaks off when several of a command are there already."""
+    """Makes the indexes that are missing."""
     for collection, model, what in _wrong(indexes):
         if what == _MISSING:
             collection.create_indexes([model])
@@ -49,6 +49,5 @@ def _wrong(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]
 
 
 def _definition(keys: Order, options: dict[str, Any]) -> tuple[list[tuple[str, int]], bool]:
-    """What of an index decides what it is good for.  A server gives directions as numbers of any kind; FerretDB has no sparse
-    indexes, and does not say so."""
+    """What of an index decides what it is good for.  A server gives directions as numbers of any kind."""
     return [(key, int(way)) for key, way in keys], bool(options.get("unique"))

@@ -10,11 +10,11 @@ from pymongo.collection import Collection
 
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
-from execution_engine.store import changes
+from execution_engine.store import changes, mongo_writes
 from execution_engine.store.extended_json import as_bson_holds_it, id_text
 from execution_engine.store.job_store import BrokenJob, Change, Document
 from execution_engine.store.mongo_queries import NO_INPUTS, exactly, has_exactly, held_by, value_at
-from execution_engine.store.mongo_writes import AtomicWriter, Write
+from execution_engine.store.mongo_writes import Write
 
 _NOBODY = {"lease.owner": None, "lease.until": None}
 
@@ -22,9 +22,8 @@ _NOBODY = {"lease.owner": None, "lease.until": None}
 class Updates:
     """What is written to jobs, beside claims."""
 
-    def __init__(self, jobs: Collection[Document], writer: AtomicWriter) -> None:
+    def __init__(self, jobs: Collection[Document]) -> None:
         self._jobs = jobs
-        self._writer = writer
 
     def apply(self, wanted: Sequence[Change], by: str, now: datetime) -> set[str]:
         """Makes the changes whose condition holds; returns the text ids of the others."""
@@ -44,7 +43,7 @@ class Updates:
         With `answering`, a change that answers a request also misses when the request is another by now.
         """
         writes = [_write(change, by, now, answering) for change in wanted]
-        outcome = self._writer.run(writes)
+        outcome = mongo_writes.run(self._jobs, writes)
         for index, message in outcome.refused.items():
             self.condemn(writes[index].id, writes[index].expected, now, by, message)
         if outcome.matched + len(outcome.refused) == len(writes):
@@ -59,7 +58,7 @@ class Updates:
         """Ends the leases of an owner; returns the jobs as they are then."""
         held = list(self._jobs.find(held_by(owner), NO_INPUTS))
         writes = [_release(document, crash, retry_at) for document in held]
-        outcome = self._writer.run(writes)
+        outcome = mongo_writes.run(self._jobs, writes)
         for index, message in outcome.refused.items():
             self.condemn(writes[index].id, writes[index].expected, now, owner, message)
         if not held:

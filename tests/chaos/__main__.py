@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos import family
+from tests.chaos import databases, family
 from tests.chaos.audit import Audit
 from tests.chaos.storm import Storm
 from tests.support.servers import web_server
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, help="how many blows: processes hit, databases taken away")
     parser.add_argument("--jobs", type=int, default=300, help="jobs that go through meanwhile")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="what is left to chance; default: chance")
-    parser.add_argument("--database", choices=["sqlite", "mongodb"], default="sqlite")
+    parser.add_argument("--database", choices=[*databases.KINDS], default="sqlite")
     parser.add_argument("--engines", type=int, choices=[1, 2], default=1, help="engines on this one database")
     chosen = parser.parse_args()
     again = (

@@ -6,12 +6,14 @@ import random
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from execution_engine.config import Database
-from tests.support.databases import MongoServer, server_program
+from tests.support.databases import MongoServer, missing, server_program
+from tests.support.replica_set import ReplicaSet
 
 
 class Fragile(ABC):
@@ -94,16 +96,14 @@ class File(Fragile):
 
 
 class Server(Fragile):
-    """A MongoDB-speaking server, which is killed and started again."""
+    """A mongod, which is killed and started again."""
+
+    pace = 2.0
 
     def __init__(self) -> None:
         super().__init__()
-        program = server_program()
-        if program is None:
-            raise SystemExit("there is no MongoDB-speaking server here: tests/testbed/mongodb/build makes one")
-        self.pace = 5.0 if Path(program).name == "ferretdb" else 2.0
-        self._server = MongoServer(program)
-        self._give_back()
+        self._server = MongoServer(_program())
+        self._server.start()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -123,9 +123,56 @@ class Server(Fragile):
         self._server.end()
 
 
-def database(kind: str, directory: Path) -> Fragile:
-    """`sqlite` or `mongodb`."""
-    return File(directory) if kind == "sqlite" else Server()
+class Replicas(Fragile):
+    """A replica set of three: the primary steps down, dies or is cut off, or nobody follows it any more."""
+
+    pace = 3.0
+    WAYS = {"stepped down": 5, "primary killed": 2, "primary cut off": 2, "no majority": 1}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set = ReplicaSet(_program())
+        self._set.start()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"url": self._set.url, "name": "chaos", "timeout": "5s"}
+
+    def take_away(self, chance: random.Random) -> None:
+        (self.away,) = chance.choices(list(self.WAYS), list(self.WAYS.values()))
+        match self.away:
+            case "stepped down":
+                self._set.step_down(seconds=3)
+            case "primary killed":
+                self._set.primary().stop()
+            case "primary cut off":
+                self._set.primary().pause()
+            case "no majority":
+                for node in self._set.secondaries():
+                    node.pause()
+
+    def _give_back(self) -> None:
+        self._set.mend()
+
+    def problems(self) -> list[str]:
+        return []
+
+    def end(self) -> None:
+        self._set.end()
+
+
+def _program() -> str:
+    program = server_program()
+    if program is None:
+        raise SystemExit(f"there is no MongoDB server here: {missing()}")
+    return program
+
+
+KINDS: dict[str, Callable[[Path], Fragile]] = {
+    "sqlite": File,
+    "mongodb": lambda _directory: Server(),
+    "replica-set": lambda _directory: Replicas(),
+}
 
 
 def config(fragile: Fragile) -> Database:

@@ -81,7 +81,7 @@ class Storm:
         self._starting: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
         self.runs = directory / "runs"
         self.runs.mkdir()
-        self.database = databases.database(database, directory)
+        self.database = databases.KINDS[database](directory)
         self.store = open_store(databases.config(self.database), SystemClock())
 
     def prepare(self, web: WebServer) -> None:

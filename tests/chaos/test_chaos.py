@@ -39,5 +39,6 @@ def test_whatever_process_is_killed_nothing_is_lost_nothing_runs_twice_and_nothi
 @pytest.mark.slow
 @pytest.mark.mongodb
 @pytest.mark.timeout(300)
-def test_so_it_is_on_a_mongodb_speaking_server(own_mongodb_server) -> None:
-    storm("--rounds", "8", "--jobs", "40", "--database", "mongodb", patience=250)
+@pytest.mark.parametrize("database", ["mongodb", "replica-set"])
+def test_so_it_is_on_a_mongodb(mongodb_server, database: str) -> None:
+    storm("--rounds", "12", "--jobs", "100", "--database", database, patience=250)

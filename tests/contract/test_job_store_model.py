@@ -322,13 +322,13 @@ def make_sqlite(tmp_path: Path) -> Iterator[Callable[[], Database]]:
 
 
 @pytest.fixture
-def make_mongodb(fresh_mongodb_server: MongoServer | GivenServer) -> Iterator[Callable[[], Database]]:
+def make_mongodb(mongodb_server: MongoServer | GivenServer) -> Iterator[Callable[[], Database]]:
     """As `make_sqlite`, on a MongoDB-speaking server."""
     with ExitStack() as stack:
-        client: pymongo.MongoClient[Any] = stack.enter_context(pymongo.MongoClient(fresh_mongodb_server.url))
+        client: pymongo.MongoClient[Any] = stack.enter_context(pymongo.MongoClient(mongodb_server.url))
 
         def make() -> Database:
-            database = Database(url=fresh_mongodb_server.url, name=f"execd_model_{uuid.uuid4().hex[:12]}")
+            database = Database(url=mongodb_server.url, name=f"execd_model_{uuid.uuid4().hex[:12]}")
             stack.callback(client.drop_database, database.name)
             return database
 

@@ -1,15 +1,19 @@
-"""A real MongoDB-speaking server for the tests, whichever the machine has, and a connection that loses answers."""
+"""A genuine MongoDB for the tests, and connections to it that lose answers."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,10 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 HOST = "127.0.0.1"
-MISSING = (
-    "no MongoDB-speaking server: run tests/testbed/mongodb-java/build (needs a JDK and Maven) or tests/testbed/mongodb/build "
-    "(needs Go), or set EXECD_TEST_MONGODB_URL"
-)
-_TESTBED = Path(__file__).parent.parent / "testbed"
-_QUICK = _TESTBED / "mongodb-java" / "built" / "mongo-java-server"
-_FERRETDB = _TESTBED / "mongodb" / "ferretdb"
+_FROM_PYPI = ("fiftyone", "db", "bin", "mongod")
+"""where the package of the extra `test` keeps its mongod, below site-packages"""
+_FITTING = ("--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1")
+"""no socket left behind by a killed server; memory for many at once; failpoints"""
 _START_TIMEOUT = 60.0
 
 
@@ -35,40 +36,112 @@ def free_port() -> int:
 
 
 def server_program() -> str | None:
-    """The best program that can be started as a MongoDB-speaking server, if there is one: FerretDB is correct, and slow."""
-    return _first(shutil.which("mongod"), os.environ.get("EXECD_TEST_FERRETDB"), str(_QUICK)) or ferretdb_program()
+    """A mongod that runs on this machine, if there is one: that of the PATH, else the one that the extra `test` brings."""
+    return next((found for found in (shutil.which("mongod"), _installed()) if found and _trouble(found) is None), None)
 
 
-def ferretdb_program() -> str | None:
-    """FerretDB, on which the job store works otherwise than on the other servers."""
-    return _first(os.environ.get("EXECD_TEST_FERRETDB"), str(_FERRETDB), shutil.which("ferretdb"))
+def missing() -> str:
+    """Why there is no server, and how to get one."""
+    installed = _installed()
+    why = f"mongod does not run here ({_trouble(installed)})" if installed else "no mongod"
+    return f"{why}: apt-get install libcurl4 (x86-64 with AVX), put a mongod on the PATH, or set EXECD_TEST_MONGODB_URL"
 
 
-def _first(*candidates: str | None) -> str | None:
-    return next((found for found in candidates if found and os.access(found, os.X_OK)), None)
+def _installed() -> str | None:
+    package = importlib.util.find_spec(_FROM_PYPI[0])
+    places = (package.submodule_search_locations if package else None) or []
+    return next((str(path) for place in places if (path := Path(place, *_FROM_PYPI[1:])).is_file()), None)
+
+
+@functools.cache
+def _trouble(program: str) -> str | None:
+    """Why it does not run; None if it does."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = _START_TIMEOUT) -> Any:
+    """The first true value of `condition`; a server that does not answer meanwhile is asked again."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            if found := condition():
+                return found
+        except PyMongoError as error:
+            last: Exception | None = error
+        else:
+            last = None
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout:g} s ({last})")
+        time.sleep(0.02)
 
 
 class MongoServer:
-    """A server of our own, on a free port with a temporary directory; it can be stopped and started again there."""
+    """A mongod of our own, on a free port with a temporary directory; it can be stopped, and started again there.
 
-    def __init__(self, program: str) -> None:
+    `options`: more of its command line; `query`: what its URL has behind the address, such as `?tls=true`.
+    """
+
+    def __init__(self, program: str, *options: str, query: str = "") -> None:
         self._program = program
+        self._options = options
         self._directory = Path(tempfile.mkdtemp(prefix="execd-mongodb-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
-        self.url = f"mongodb://{HOST}:{self.port}/"
+        self.address = f"{HOST}:{self.port}"
+        self.url = f"mongodb://{self.address}/{query}"
+
+    def launch(self) -> None:
+        """Starts the process, and does not wait for it."""
+        command = [self._program, "--bind_ip", HOST, "--port", str(self.port), "--dbpath", str(self._directory), *_FITTING]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen([*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start(self) -> None:
         """Returns when it answers."""
-        address = f"{HOST}:{self.port}"
-        data = str(self._directory)
-        if Path(self._program).name == "mongod":
-            command = [self._program, "--bind_ip", HOST, "--port", str(self.port), "--dbpath", data, "--quiet"]
-        else:
-            command = [self._program, "-listen", address, "-directory", data]
-        with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait()
+        self.launch()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it takes connections."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._listens():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"{self._program} did not start:\n{(self._directory / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((HOST, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def client(self, **options: Any) -> pymongo.MongoClient[Any]:
+        """A connection to this very server, whatever set it is of."""
+        return pymongo.MongoClient(self.url, directConnection=True, serverSelectionTimeoutMS=1000, **options)
+
+    def pause(self) -> None:
+        """It stands still, and its connections with it: what others see of a node that is cut off."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on.  Harmless when it has been killed."""
+        if self._process is not None:
+            os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Kills it: what a client sees of a machine that fails."""
@@ -81,20 +154,6 @@ class MongoServer:
         """Stops it for good."""
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT
-        with pymongo.MongoClient[Any](self.url, serverSelectionTimeoutMS=100) as client:
-            while True:
-                try:
-                    client.admin.command("ping")
-                    return
-                except PyMongoError:
-                    if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                        self.stop()
-                        raise RuntimeError(
-                            f"{self._program} did not start:\n{(self._directory / 'log').read_text()[-2000:]}"
-                        ) from None
 
 
 class GivenServer:

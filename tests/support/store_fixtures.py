@@ -1,7 +1,4 @@
-"""Fixtures that give a test a job store: on a real SQLite file, and on a real MongoDB-speaking server.
-
-Where no such server is to be had, the tests of one process run on mongomock, and the head of pytest's report says so.
-"""
+"""Fixtures that give a test a job store: on a real SQLite file, a real MongoDB, and a replica set of three."""
 
 from __future__ import annotations
 
@@ -10,102 +7,80 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import mongomock
-import mongomock.collection
 import pymongo
 import pytest
-from mongomock.collection import BulkOperationBuilder
 
 from execution_engine.clock import SystemClock
 from execution_engine.config import Database
 from execution_engine.store import open_store
 from execution_engine.store.job_store import JobStore
-from execution_engine.store.mongo import MongoJobStore
-from tests.support.databases import MISSING, GivenServer, MongoServer, ferretdb_program, server_program
+from execution_engine.store.masking import masked
+from tests.support.databases import GivenServer, MongoServer, missing, server_program
+from tests.support.replica_set import ReplicaSet
 
 MakeStore = Callable[[], JobStore]
+Ended = TypeVar("Ended", MongoServer, ReplicaSet)
 
 
 def _given() -> str | None:
     return os.environ.get("EXECD_TEST_MONGODB_URL")
 
 
-def _there_is_a_server() -> bool:
-    return bool(_given() or server_program())
-
-
 def pytest_report_header() -> str:
-    if _there_is_a_server():
-        return f"mongodb: {'EXECD_TEST_MONGODB_URL' if _given() else server_program()}"
-    return f"mongodb: mongomock, in one process only; {MISSING}"
+    if url := _given():
+        return f"mongodb: {masked(url)}"
+    return f"mongodb: {server_program() or missing()}"
 
 
-def _left_out() -> None:
-    if "mongodb" in os.environ.get("EXECD_TEST_REQUIRE", "").split(","):
-        pytest.fail(f"EXECD_TEST_REQUIRE=mongodb, but {MISSING}")
-    pytest.skip(MISSING)
-
-
-def _mongomock() -> Callable[..., Any]:
-    """Connects to one and the same mongomock; its bulk writes do not know yet that pymongo hands over `sort`."""
-    add_update = BulkOperationBuilder.add_update
-
-    class Builder(BulkOperationBuilder):  # type: ignore[misc]
-        def add_update(self, *arguments: Any, sort: None = None, **options: Any) -> Any:
-            assert sort is None
-            return add_update(self, *arguments, **options)
-
-    mongomock.collection.BulkOperationBuilder = Builder
-    client = mongomock.MongoClient(tz_aware=True)
-    return lambda *_, **__: client
+def _program() -> str:
+    """A mongod; the test is left out, or fails in CI, where there is none."""
+    program = server_program()
+    if program is None:
+        if "mongodb" in os.environ.get("EXECD_TEST_REQUIRE", "").split(","):
+            pytest.fail(f"EXECD_TEST_REQUIRE=mongodb, but {missing()}")
+        pytest.skip(missing())
+    return program
 
 
 @pytest.fixture(scope="session")
 def mongodb_server() -> Iterator[MongoServer | GivenServer]:
-    """A running MongoDB-speaking server: `.url`; one of our own can also `.stop()` and `.start()` again on its port."""
-    if not _there_is_a_server():
-        _left_out()
+    """A running MongoDB server: `.url`; one of our own can also `.stop()` and `.start()` again on its port."""
     if url := _given():
         yield GivenServer(url)
         return
-    program = server_program()
-    assert program is not None
-    with _running(program) as server:
-        yield server
-
-
-@contextmanager
-def _running(program: str) -> Iterator[MongoServer]:
-    server = MongoServer(program)
-    try:
+    with closing_for_good(MongoServer(_program())) as server:
         server.start()
         yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture(scope="session")
-def ferretdb_server() -> Iterator[MongoServer]:
-    """A running FerretDB, beside a server of another make."""
-    program = ferretdb_program()
-    assert program is not None
-    with _running(program) as server:
-        yield server
+def _replica_set() -> Iterator[ReplicaSet]:
+    with closing_for_good(ReplicaSet(_program())) as replicas:
+        replicas.start()
+        yield replicas
 
 
 @pytest.fixture
-def fresh_mongodb_server() -> Iterator[MongoServer | GivenServer]:
-    """One without the databases of other tests, where it can be started: some servers become slow with their number."""
-    program = server_program()
-    if url := _given():
-        yield GivenServer(url)
-    elif program is None:
-        _left_out()
-    else:
-        with _running(program) as server:
-            yield server
+def replica_set(_replica_set: ReplicaSet) -> Iterator[ReplicaSet]:
+    """Three running nodes, to which the test may do what it likes; they are mended afterwards."""
+    yield _replica_set
+    _replica_set.mend()
+
+
+@pytest.fixture
+def replica_set_database(replica_set: ReplicaSet) -> Database:
+    """A database of the test's own on the replica set."""
+    return _new_database(replica_set.url)
+
+
+@contextmanager
+def closing_for_good(server: Ended) -> Iterator[Ended]:
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 @pytest.fixture
@@ -146,36 +121,26 @@ def database_url(database: Database) -> str:
     return database.url
 
 
-def _kinds() -> list[str]:
-    """FerretDB beside another server, because the job store takes turns there."""
-    return ["sqlite", "mongodb", *(["ferretdb"] if ferretdb_program() not in (None, server_program()) else [])]
+_KINDS = ["sqlite", *(pytest.param(kind, marks=pytest.mark.mongodb) for kind in ("mongodb", "replica_set"))]
 
 
-@pytest.fixture(params=_kinds())
+@pytest.fixture(params=_KINDS)
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
     """`make_store()` gives one more store on the same empty database, connected; closed after the test."""
     clock = SystemClock()
+    if request.param == "sqlite":
+        made = Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
+    else:
+        made = request.getfixturevalue(f"{request.param}_database")
     with ExitStack() as stack:
 
-        def opened(store: JobStore) -> JobStore:
+        def opened() -> JobStore:
+            store = open_store(made, clock)
             stack.callback(store.close)
             store.boot(create=True)
             return store
 
-        if request.param == "sqlite":
-            made = Database(url=f"sqlite:///{tmp_path / 'execd.db'}")
-            yield lambda: opened(open_store(made, clock))
-        elif request.param == "ferretdb":
-            turns = _new_database(request.getfixturevalue("ferretdb_server").url)
-            yield lambda: opened(open_store(turns, clock))
-        elif _there_is_a_server() or os.environ.get("EXECD_TEST_REQUIRE"):
-            real = request.getfixturevalue("mongodb_database")
-            yield lambda: opened(open_store(real, clock))
-        else:
-            if request.node.get_closest_marker("mongodb"):
-                _left_out()
-            mocked, connect = Database(url="mongodb://mongomock/"), _mongomock()
-            yield lambda: opened(MongoJobStore(mocked, clock, connect=connect))
+        yield opened
 
 
 @pytest.fixture
