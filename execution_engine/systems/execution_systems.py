@@ -124,6 +124,10 @@ class ExecutionSystem(ABC):
     may_resume_running: ClassVar[bool] = False
     """True: to resume a job that runs does no harm, and lets go on what a suspension that was cut short had stopped of it."""
 
+    accounts_apart: ClassVar[bool] = True
+    """True: what `accounts` asks may take long, so that a process of its own asks it, and no end of another job waits for that.
+    False: it is at hand, and asked with the status."""
+
     longest_interval: ClassVar[float | None] = None
     """Seconds: ask at least so often while there are jobs, where asking is cheap; None: as the configuration says."""
 
@@ -193,9 +197,18 @@ class ExecutionSystem(ABC):
         return None
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
-        """What the system knows about the end of a job that it has no longer.  `record`: what the job script left."""
+        """What the system knows about the end of a job that it has no longer.  `record`: what the job script left; with one,
+        the answer must be quick: other ends wait for it.
+        """
         del job, record
         return None
+
+    def accounts(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, Account | None]]:
+        """What the system knows about the ends of these jobs, which it has no longer and which left no exit record: each as
+        soon as it is known, in as few questions as the system allows.  A job that is left out was not asked about.
+        """
+        for job in jobs:
+            yield job, self.account(job, None)
 
     def begin_batch(self) -> None:
         """Called before a batch of requests: what is seen of the queue from now on is good enough for each job of the batch."""

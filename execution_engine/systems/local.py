@@ -58,6 +58,7 @@ class Local(execution_systems.ExecutionSystem):
     record_suffices = False
     takes_ahead = True
     may_resume_running = True
+    accounts_apart = False
     longest_interval = 5.0
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
@@ -319,9 +320,8 @@ def _final_status(job: Job, usage: UsageRecord) -> Status:
     if usage.reason == "killed":
         return Status.KILLED
     code = usage.code
-    if code is None:  # an adopted job
-        record = _exit_record(job)
-        code = record.code if record is not None else None
+    if code is None and (record := _exit_record(job)) is not None:  # an adopted job
+        code = record.code
     return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
 
 

@@ -63,6 +63,7 @@ class Torque(DrmaaSystem[TorqueJob]):
     """Jobs on a Torque server."""
 
     Options = TorqueOptions
+    accounts_apart = False
     full = re.compile(r"Maximum number of jobs already in queue")
     fault_of_the_system = re.compile(
         r"Bad UID for job execution|Access from host not allowed|Unauthorized Request|Queue is not enabled|trqauthd"
