@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.support.engine_fixtures",
     "tests.support.gridengine",
     "tests.support.left_out",
+    "tests.support.side_by_side",
     "tests.support.store_fixtures",
     "tests.support.torque_server",
 ]
