@@ -83,7 +83,7 @@ class Client:
 
     def find(self, selection: Filter | None = None, limit: int = 0) -> list[Document]:
         """The documents that `selection` describes (default: all), the newest first, at most `limit` (0: no limit)."""
-        return self.store.find(selection or Filter(), limit)
+        return list(self.store.find(selection or Filter(), limit))
 
     def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
         """The status of each of these jobs that is there."""

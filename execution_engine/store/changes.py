@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -96,9 +96,14 @@ def created(document: Document) -> datetime | None:
     return made if isinstance(made, datetime) else None
 
 
-def not_before(documents: Iterable[Document], since: datetime | None) -> list[Document]:
+def whole(names: Collection[str]) -> list[str]:
+    """The names of fields without those of parts of another one."""
+    return sorted(name for name in names if not any(name.startswith(f"{other}.") for other in names))
+
+
+def not_before(documents: Iterable[Document], since: datetime | None) -> Iterator[Document]:
     """The documents made at or after `since`, as far as they tell."""
-    return [document for document in documents if since is None or (made := created(document)) is None or made >= since]
+    return (document for document in documents if since is None or (made := created(document)) is None or made >= since)
 
 
 # --- which jobs a claim takes

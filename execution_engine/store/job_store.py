@@ -12,7 +12,7 @@ out.  There is no other lock.  A job is due when `due_at` is null (and its statu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -271,8 +271,12 @@ class JobStore(ABC):
         """The id whose text is, or unambiguously begins with, `text`.  Raises NoSuchJob otherwise, and says which it could be."""
 
     @abstractmethod
-    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
-        """The documents selected, the newest first; 0: all."""
+    def find(self, selection: Filter, limit: int = 0, fields: Collection[str] | None = None) -> Iterator[Document]:
+        """The documents selected, the newest first, as they are read: a few at a time, whatever their number; 0: all.
+
+        `fields`: the names, also dotted ones (`execution.system`), of all that is wanted beside `_id`; more may be there.  The
+        database is asked when the first is asked for; what others write from then on is seen or not.
+        """
 
     @abstractmethod
     def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:

@@ -6,7 +6,6 @@ from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from bson import ObjectId
@@ -19,7 +18,7 @@ from execution_engine.errors import StoreError
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
-from execution_engine.store import changes, mongo_errors, mongo_indexes, mongo_queries
+from execution_engine.store import changes, mongo_errors, mongo_finding, mongo_indexes, mongo_queries
 from execution_engine.store.extended_json import READING, id_text
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, Document, Filter, JobStore, Query
@@ -33,8 +32,6 @@ from execution_engine.store.mongo_updates import Updates
 _JOBS = "jobs"
 _NOT_ENDED = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
 _RETRIABLE = {"status": {"$in": sorted(str(status) for status in RETRIES)}}
-_ODD_IDS = ["object", "binData", "bool", "date", "timestamp"]
-_FEW = 6
 
 
 class MongoJobStore(JobStore):
@@ -209,28 +206,12 @@ class MongoJobStore(JobStore):
 
     def resolve(self, text: str) -> Any:
         with self._talking():
-            odd = [found["_id"] for found in self._jobs.find({"_id": {"$type": _ODD_IDS}}, {"_id": 1})]
-            for low, high in mongo_queries.numbers_beginning(text):
-                odd += [found["_id"] for found in self._beginning(low, high)]
-            texts = [found["_id"] for found in self._beginning(text, text + "\U0010ffff")]
-            if len(text) <= 24 and all(character in "0123456789abcdef" for character in text):
-                texts += [found["_id"] for found in self._beginning(ObjectId(text.ljust(24, "0")), ObjectId(text.ljust(24, "f")))]
-        ids = [*texts, *(job_id for job_id in odd if str(job_id).startswith(text))]
+            ids = mongo_finding.beginning_with(self._jobs, text)
         return changes.only_one(text, [job_id for job_id in ids if str(job_id) == text], ids)
 
-    def _beginning(self, first: Any, last: Any) -> Iterable[Document]:
-        return self._jobs.find({"_id": {"$gte": first, "$lte": last}}, {"_id": 1}).sort("_id", 1).limit(_FEW)
-
-    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
-        wanted = mongo_queries.selected(selection)
-        since = {"$gte": selection.since} if selection.since is not None else {"$ne": None}
+    def find(self, selection: Filter, limit: int = 0, fields: abc.Collection[str] | None = None) -> Iterator[Document]:
         with self._talking():
-            waiting = list(self._jobs.find({**wanted, "times.created": None}).sort("_id", -1).limit(limit))
-            known = self._jobs.find({**wanted, "times.created": since}).sort([("times.created", -1), ("_id", -1)]).limit(limit)
-            found = [*changes.not_before(waiting, selection.since), *known]
-        now = self._clock.now()
-        found.sort(key=lambda document: changes.created(document) or now, reverse=True)
-        return list(islice(found, limit or None))
+            yield from mongo_finding.found(self._jobs, selection, limit, fields, self._clock.now())
 
     def statuses(self, ids: abc.Collection[Any]) -> dict[Any, Status]:
         with self._talking():

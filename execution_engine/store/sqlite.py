@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
-from execution_engine.store import changes, extended_json
+from execution_engine.store import changes, extended_json, sqlite_finding
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import (
     CLAIMS,
@@ -233,29 +233,8 @@ class SqliteJobStore(JobStore):
         ids = [[value_of(found) for (found,) in rows] for rows in (exact, beginning)]
         return changes.only_one(text, *ids)
 
-    def find(self, selection: Filter, limit: int = 0) -> list[Document]:
-        conditions: dict[str, Any] = {
-            "status IN (SELECT value FROM json_each(?))": extended_json.write([*selection.statuses])
-            if selection.statuses
-            else None,
-            "owner = ?": selection.owner,
-            "project = ?": selection.project,
-            "system = ?": selection.system,
-            "created >= ?": milliseconds(selection.since),
-        }
-        given = {condition: value for condition, value in conditions.items() if value is not None}
-        where = " AND ".join(given) or "TRUE"
-        found: list[Document] = []
-        with self._reading() as connection:
-            for *values, inputs in connection.execute(
-                f"SELECT {COLUMNS}, inputs FROM jobs WHERE {where} ORDER BY created DESC, seq DESC", tuple(given.values())
-            ):
-                document = Row(tuple(values)).document(inputs)
-                if selection.tag is None or selection.tag in changes.tags_of(document):
-                    found.append(document)
-                if limit and len(found) == limit:
-                    break
-        return found
+    def find(self, selection: Filter, limit: int = 0, fields: Collection[str] | None = None) -> Iterator[Document]:
+        return sqlite_finding.found(self._reading, selection, limit, fields)
 
     def statuses(self, ids: Collection[Any]) -> dict[Any, Status]:
         texts = {extended_json.id_text(job_id): job_id for job_id in ids}

@@ -61,10 +61,10 @@ def _number(value: Any) -> Any:
     return value if isinstance(value, int | float) else None
 
 
-def _fields(text: str, broken: str) -> Document:
+def _fields(held: str | Document, broken: str) -> Document:
     """The fields of a column.  Unreadable text becomes the field `broken`, where it is none that a job can have."""
-    found = value_of(text)
-    return found if isinstance(found, dict) else {broken: [{"unreadable": str(text)}]}
+    found = held if isinstance(held, dict) else value_of(held)
+    return found if isinstance(found, dict) else {broken: [{"unreadable": str(held)}]}
 
 
 class Row:
@@ -91,7 +91,7 @@ class Row:
         self.created, self.lease_token = _number(created) or 0, _number(lease_token) or 0
         self.crashes, self.priority = _number(crashes) or 0, _number(priority) or 0
         self.engine: Document = _fields(engine, broken="execution")
-        self._app: str = app
+        self._app: str | Document = app
 
     @cached_property
     def app(self) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_documents_are_found_by_what_is_given_the_newest_first(store: JobStore) 
     assert names(statuses=[S.FINISHED, S.KILLED], owner="ann") == ["4"]
     assert names(since=later(60)) == []
     assert sorted(names(since=later(-60))) == ["1", "2", "3", "4"]
-    assert store.find(Filter(tag="x"))[0]["tags"] == ["x", "y"]
+    assert next(store.find(Filter(tag="x")))["tags"] == ["x", "y"]
     assert job(store, done.id).status is S.FINISHED
 
 
@@ -269,6 +270,44 @@ def test_the_newest_come_first_whether_they_were_taken_up_or_not(store: JobStore
     assert [found["name"] for found in store.find(Filter())] == ["2023", "2022", "2021"]
     assert [found["name"] for found in store.find(Filter(), 1)] == ["2023"]
     assert [found["name"] for found in store.find(Filter(since=datetime(2022, 1, 1, tzinfo=UTC)))] == ["2023", "2022"]
+
+
+def test_documents_are_found_with_the_fields_that_are_wanted(store: JobStore) -> None:
+    store.insert([a_job(name="draft", inputs={"a": "x"}, note={"deep": [1, None]})])
+    done = ended(store, name="done", owner="ann", inputs={"a": "x"})
+    fields = ("name", "owner", "note", "execution.system", "times", "times.created", "nothing", "exit.code")
+    newest, oldest = store.find(Filter(), fields=fields)
+    assert newest["_id"] == done.id
+    assert (newest["name"], newest["owner"], newest["execution"]) == ("done", "ann", {"system": "here"})
+    assert newest["times"]["created"] == done.times.created
+    assert oldest["note"] == {"deep": [1, None]}
+    assert not {"nothing", "inputs", "command", "history"} & {*newest, *oldest}
+    assert [found.get("inputs") for found in store.find(Filter(), fields=["inputs"])] == [{"a": "x"}] * 2
+
+
+def test_many_documents_are_found_a_few_at_a_time(store: JobStore) -> None:
+    store.insert([a_job(_id=number, inputs={"a": "x" * 100_000}) for number in range(1200)])
+    tracemalloc.start()
+    try:
+        number = sum(1 for _ in store.find(Filter()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert number == 1200
+    assert peak < 60 << 20
+    assert sorted(found["_id"] for found in store.find(Filter(), fields=["name"])) == list(range(1200))
+
+
+def test_others_write_while_documents_are_looked_through(make_store: MakeStore) -> None:
+    store, other = make_store(), make_store()
+    store.insert([a_job(_id=number) for number in range(400)])
+    looking = store.find(Filter(), fields=["name"])
+    seen = [next(looking)["_id"]]
+    other.insert([a_job(_id=5000)])
+    claim(other, limit=3)
+    seen += [found["_id"] for found in looking]
+    assert len(seen) == len(set(seen))
+    assert set(range(400)) <= set(seen)
 
 
 def test_jobs_are_counted_by_status(store: JobStore) -> None:
