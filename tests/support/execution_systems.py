@@ -21,7 +21,7 @@ done 2>/dev/null
 echo unknown
 """
 BY_HAND = {
-    "run": ["sh", "-c", 'setsid sh "$1" </dev/null >/dev/null 2>&1 & echo $!', "run", "{script}"],
+    "run": ["setsid", "-f", "sh", "-c", 'echo $$; exec sh "$1" </dev/null >/dev/null 2>&1', "run", "{script}"],
     "status": ["sh", "-c", IS_THERE, "status", "{id}"],
     "kill": ["sh", "-c", 'kill -TERM "-$1" && sleep 0.3; kill -KILL "-$1"', "kill", "{id}"],
 }
