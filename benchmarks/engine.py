@@ -62,7 +62,7 @@ def site_options(function: Callable[..., Any]) -> Callable[..., Any]:
     command: Callable[..., Any] = on_site
     existing = click.Path(path_type=Path, exists=True, file_okay=False)
     for option in (
-        click.option("--database", metavar="URL", help="A MongoDB-speaking server; default: an embedded database."),
+        click.option("--database", metavar="URL", help="A MongoDB server; default: an embedded database."),
         click.option("--jobs-dir", type=existing, help="Where the jobs' directories are made; /dev/shm is in memory."),
         click.option(
             "--directory", type=existing, help="Where all else of an engine is made; default: where temporary files are."

@@ -323,7 +323,7 @@ def make_sqlite(tmp_path: Path) -> Iterator[Callable[[], Database]]:
 
 @pytest.fixture
 def make_mongodb(mongodb_server: MongoServer | GivenServer) -> Iterator[Callable[[], Database]]:
-    """As `make_sqlite`, on a MongoDB-speaking server."""
+    """As `make_sqlite`, on a MongoDB."""
     with ExitStack() as stack:
         client: pymongo.MongoClient[Any] = stack.enter_context(pymongo.MongoClient(mongodb_server.url))
 

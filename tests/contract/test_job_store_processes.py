@@ -1,4 +1,4 @@
-"""Job stores in many processes, and databases that go away.  On SQLite and on a real MongoDB-speaking server."""
+"""Job stores in many processes, and databases that go away.  On SQLite and on a real MongoDB."""
 
 from __future__ import annotations
 

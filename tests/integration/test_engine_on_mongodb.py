@@ -1,4 +1,4 @@
-"""An engine whose jobs live in a MongoDB-speaking server: apps insert with a plain driver, and the server may go away."""
+"""An engine whose jobs live in a MongoDB: apps insert with a plain driver, and the server may go away."""
 
 from __future__ import annotations
 

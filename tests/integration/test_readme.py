@@ -101,7 +101,7 @@ class Reader:
 
 @pytest.fixture(params=["mongodb", "sqlite"])
 def reader(request: pytest.FixtureRequest, short_dir: Path) -> Iterator[Reader]:
-    """A reader with a MongoDB-speaking server, and one without: that one leaves out what needs it."""
+    """A reader with a MongoDB, and one without: that one leaves out what needs it."""
     url = request.getfixturevalue("mongodb_server").url if request.param == "mongodb" else None
     reader = Reader(short_dir, url)
     yield reader

@@ -1,6 +1,6 @@
 """A pytest plug-in: says which tests this machine left out, why, and how to enable them.
 
-A skip's reason names both, with a colon between: `pytest.skip("no MongoDB-speaking server: run tests/testbed/mongodb/build")`.
+A skip's reason names both, with a colon between: `pytest.skip("no mongod: apt-get install libcurl4")`.
 With EXECD_TEST_NOTHING_LEFT_OUT=1 a test that was left out makes the run fail.
 """
 

@@ -1,4 +1,4 @@
-"""A connection to a MongoDB-speaking server that is no primary for a while: writes are refused as a replica set refuses them."""
+"""A connection to a MongoDB that is no primary for a while: writes are refused as a replica set refuses them."""
 
 from __future__ import annotations
 
