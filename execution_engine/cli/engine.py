@@ -123,7 +123,8 @@ def _say(what: str, pid: int | None, *, as_json: bool) -> None:
 def status(ctx: click.Context, as_json: bool) -> None:
     """Show the engine's processes, its execution systems, outages, and how many jobs have which status.
 
-    The exit code tells a script whether the engine is running: 0 or 3.
+    The exit code tells a script how it is: 0 it works; 1 it runs, but something that it needs is out of reach, or it has told
+    nothing of itself for a while; 3 it is not running.
     """
     from execution_engine import master
 
@@ -140,8 +141,17 @@ def status(ctx: click.Context, as_json: bool) -> None:
         print_json(report)
     else:
         print_status(report, session.clock.now())
+    ctx.exit(_health(report, session.clock.now()))
+
+
+def _health(report: dict[str, Any], now: datetime) -> ExitCode:
+    """As the exit code tells it."""
+    from execution_engine.engine.bulletin import STALE
+
     if not report["running"]:
-        ctx.exit(ExitCode.NOT_RUNNING)
+        return ExitCode.NOT_RUNNING
+    age = _age(report.get("at"), now)
+    return ExitCode.FAILED if report.get("outages") or (age is not None and age > STALE) else ExitCode.DONE
 
 
 def _job_counts(session: Session) -> dict[str, Any]:
@@ -196,11 +206,18 @@ def _as_of(at: Any, now: datetime) -> str:
     """When the engine's monitor wrote what is shown; it does every few seconds."""
     from execution_engine.engine.bulletin import STALE
 
-    try:
-        age = (now - datetime.fromisoformat(at)).total_seconds()
-    except (TypeError, ValueError):
+    age = _age(at, now)
+    if age is None:
         return "the engine has not told its state yet"
     return local_text(at) + (f"; the state is {age:.0f} s old, the monitor hangs or cannot write it" if age > STALE else "")
+
+
+def _age(at: Any, now: datetime) -> float | None:
+    """Seconds since the state was written; None where it was not yet."""
+    try:
+        return (now - datetime.fromisoformat(at)).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 def _actor_rows(actors: list[dict[str, Any]]) -> list[tuple[str, ...]]:

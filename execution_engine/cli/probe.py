@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from execution_engine.config import load
 from execution_engine.engine.assembly import SystemPlan, assemble
 from execution_engine.engine.fork_server import python_path
+from execution_engine.engine.lifeline import ending
 from execution_engine.errors import ExecdError
 from execution_engine.systems.execution_systems import Health
 
@@ -54,7 +54,7 @@ def _elsewhere(plan: SystemPlan, file: Path, environment: dict[str, str], timeou
     except subprocess.TimeoutExpired:
         return Health(False, f"no answer within {timeout:g} s")
     if done.returncode < 0:
-        return Health(False, f"its library crashed ({signal.Signals(-done.returncode).name})")
+        return Health(False, f"its library crashed: its process {ending(done.returncode)}")
     try:
         return Health(**json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, TypeError, IndexError):

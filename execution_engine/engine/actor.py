@@ -19,14 +19,12 @@ from execution_engine import events
 from execution_engine.clock import Clock
 from execution_engine.engine.assembly import Site
 from execution_engine.engine.channel import Channel
+from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.errors import ExecutionSystemError, LeaseLost, StoreUnavailable
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
-
-EXIT_OUTAGE = 75
-"""EX_TEMPFAIL: what the actor needs is out of reach, or it came too late; none of its jobs is to blame."""
 
 _BEAT_INTERVAL = 1.0
 

@@ -10,10 +10,11 @@ from setproctitle import setproctitle
 
 from execution_engine import events
 from execution_engine.clock import SystemClock
-from execution_engine.engine.actor import EXIT_OUTAGE, Actor, Stop, Workplace
+from execution_engine.engine.actor import Actor, Stop, Workplace
 from execution_engine.engine.assembly import Site
 from execution_engine.engine.building_actor import BuildingActor
 from execution_engine.engine.channel import Channel
+from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.engine.notification_actor import NotificationActor
 from execution_engine.engine.request_actor import RequestActor
 from execution_engine.engine.status_actor import StatusActor

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from execution_engine.config import Config
     from execution_engine.engine.assembly import Site
 
+_MOST_WORDS = 500
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -42,6 +43,8 @@ class ForkServer:
         self._engine = engine
         self._environment = environment
         self.pid = 0
+        self.hung = False
+        """it was killed because it stood still"""
         self.channel: Channel
 
     def start(self) -> None:
@@ -72,6 +75,11 @@ class ForkServer:
         """Asks that this actor be killed.  The server does it, because it alone knows that the process id is still that
         actor's."""
         self.channel.send({"kill": pid})
+
+    def kill_itself(self) -> None:
+        """Kills the server, which makes no progress, and with it its actors."""
+        self.hung = True
+        self._process.kill()
 
     def ended(self) -> int | None:
         """The exit status, if the process has ended."""
@@ -196,6 +204,7 @@ def _become_actor(
 ) -> NoReturn:
     """The child: runs its actor and ends, without ever returning into the server's code."""
     code = 70
+    mine = Channel.from_fd(fd)
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -205,13 +214,14 @@ def _become_actor(
             os.close(inherited)
         from execution_engine.engine.actors import run_actor
 
-        code = run_actor(spec, Channel.from_fd(fd), *warm)
+        code = run_actor(spec, mine, *warm)
     except BaseException as error:  # noqa: BLE001 - the last line of defence of a process that must not go on
         import traceback
 
         from execution_engine import events
 
         events.emit("actor.failed", actor=spec.get("name"), error=repr(error), traceback=traceback.format_exc())
+        mine.send({"failed": repr(error)[:_MOST_WORDS]})
     finally:
         os._exit(code)
 

@@ -1,10 +1,13 @@
-"""A process of the engine does not outlive the one that started it."""
+"""The end of a process of the engine: none outlives the one that started it, and how it ended is told in words."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+
+EXIT_OUTAGE = 75
+"""EX_TEMPFAIL: what the process needs is out of reach, or it came too late; none of its jobs is to blame."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -19,3 +22,13 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ending(code: int) -> str:
+    """How a process ended, by its exit code, below 0 for a signal: `ended by signal SIGSEGV`.  Some signals have no name."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"ended by signal {signal.Signals(-code).name}"
+    except ValueError:  # a realtime signal
+        return f"ended by signal {-code}"

@@ -65,7 +65,7 @@ class Monitor:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(self._master, selectors.EVENT_READ)
         self._outages = Outages(clock)
-        self._roster = Roster(clock, self._selector, self._on_message, self._on_death)
+        self._roster = Roster(clock, self._selector, self._outages, self._on_message, self._on_death)
         self._roster.database = self._store.identity
         self._pace = Pace(clock, config.engine.poll_interval)
         self._watch = SystemsWatch(clock)
@@ -107,7 +107,7 @@ class Monitor:
         settings = self._config.engine
         self._outages.delays = settings.retry_delay
         self._pace.interval = settings.poll_interval
-        self._roster.deadline = settings.actor_deadline
+        self._roster.deadline, self._roster.crashes = settings.actor_deadline, settings.crashes
         self._roster.employ(crew)
         self._watch.set_systems(crew.systems, settings.status_interval)
         self._presence.serve((lane for _name, lane in self._watch.lanes()), settings.lease)
@@ -235,7 +235,7 @@ class Monitor:
     def _on_death(self, worker: Worker, how: str | None, code: int) -> None:
         """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach."""
         if code != 0 or how is not None:
-            self._releases.add(f"{self._engine}/{worker.name}", how)
+            self._releases.add(f"{self._engine}/{worker.name}", how, self._roster.rest(worker.post))
             if worker.post.system is not None:
                 self._watch.at_once(worker.post.system)  # what it did last it could not tell
                 self._watch.room(worker.post.system)
@@ -275,7 +275,10 @@ class Monitor:
     def _reconsider(self) -> None:
         """What did not answer may have been the old configuration's fault."""
         systems = [name for name, _lane in self._watch.lanes()]
-        self._outages.reconsider({_DATABASE, _JOURNAL, "jobs_dir", *(f"system {name}" for name in systems)})
+        posts = self._roster.posts()
+        self._outages.reconsider(
+            {_DATABASE, _JOURNAL, "jobs_dir", *(f"system {name}" for name in systems), *(post.outage for post in posts)}
+        )
         for name in systems:
             self._watch.at_once(name)
         self._pace.at_once()

@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from execution_engine import events
 from execution_engine.clock import Clock
-from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.channel import Message
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.engine.fork_servers import Crew
+from execution_engine.engine.lifeline import EXIT_OUTAGE, ending
+from execution_engine.engine.outages import Outages
+from execution_engine.engine.staff import Post, Staff, Worker
 
-_FIRST_DELAY = 0.2
-_LONGEST_DELAY = 30.0
+__all__ = ["Post", "Roster", "Worker"]
 
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A kind of work, for one execution system where the work belongs to one."""
-
-    kind: str
-    system: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.system}" if self.system else self.kind
-
-
-@dataclass(slots=True)
-class Worker:
-    """One actor process as the monitor sees it."""
-
-    post: Post
-    name: str
-    channel: Channel
-    server: ForkServer
-    started: float
-    last_beat: float
-    pid: int = 0
-    idle: bool = False
-    poked: bool = False
-    careful: bool = False
-    hung: bool = False
-    blameless: bool = False
-    """it is ended for a reason that has nothing to do with its jobs"""
-    heard: bool = True
-    """its channel is watched: it has not closed its end yet"""
-
-
-@dataclass(slots=True)
-class _Staff:
-    limit: int
-    wanted: bool = False
-    """work came while everybody was busy"""
-    careful: bool = False
-    """the last actor died: the next one takes one job at a time, so that the job that kills it is known"""
-    not_before: float = 0.0
-    delay: float = _FIRST_DELAY
-    """after a death, before the next one is started; doubles until one gets to the end of its work"""
-    workers: list[Worker] = field(default_factory=list)
+_BEHIND_OTHERS = 0.5
 
 
 class Roster:
@@ -69,22 +28,28 @@ class Roster:
 
     `on_message(worker, message)` and `on_death(worker, crash, code)` tell the monitor; `crash` says how the actor died if its
     jobs may be to blame.  The channels of living actors are in the selector, with the worker as data.
+
+    A post whose actors die one after the other without any work done in between is an outage, and costs no job: see `Staff`.
     """
 
     def __init__(
         self,
         clock: Clock,
         selector: selectors.BaseSelector,
+        outages: Outages,
         on_message: Callable[[Worker, Message], None],
         on_death: Callable[[Worker, str | None, int], None],
     ) -> None:
         self._clock = clock
         self._selector = selector
+        self._outages = outages
         self.deadline = 0.0
+        self.crashes = 1
+        """deaths in a row that one job may be charged with"""
         self.database = ""
         """the identity of the only database that actors may use"""
         self._on_message, self._on_death = on_message, on_death
-        self._staff: dict[Post, _Staff] = {}
+        self._staff: dict[Post, Staff] = {}
         self._unborn: dict[int, Worker] = {}
         self._number = 0
         self.crew: Crew
@@ -107,7 +72,17 @@ class Roster:
             if not self._staff[post].workers:
                 del self._staff[post]
         for post, limit in posts.items():
-            self._staff.setdefault(post, _Staff(limit)).limit = limit
+            staff = self._staff.setdefault(post, Staff(limit))
+            staff.limit, staff.not_before = limit, 0.0  # what was wrong may have been mended
+
+    def posts(self) -> list[Post]:
+        """All posts that there are."""
+        return list(self._staff)
+
+    def rest(self, post: Post) -> float:
+        """Seconds before the jobs that the last actor had are tried again: after a death, others have their turn first."""
+        pause = self._staff[post].not_before - self._clock.monotonic()
+        return pause + _BEHIND_OTHERS if pause > 0 else 0.0
 
     def workers(self) -> Iterator[Worker]:
         """All living actors."""
@@ -128,7 +103,7 @@ class Roster:
         else:
             staff.wanted = True
 
-    def _start(self, post: Post, staff: _Staff) -> None:
+    def _start(self, post: Post, staff: Staff) -> None:
         self._number += 1
         now = self._clock.monotonic()
         name = f"{post.kind}-{self._number}"
@@ -149,11 +124,14 @@ class Roster:
         try:
             while (message := worker.channel.receive()) is not None:
                 worker.last_beat = self._clock.monotonic()
+                worker.last_words = message.get("failed", worker.last_words)
+                self._take_progress(worker, message)
                 self._on_message(worker, message)
                 if "idle" in message:
                     self._rest(worker)
         except EOFError:
             self._hang_up(worker)
+            self._owes_a_sign(worker)  # that it has ended
 
     def _hang_up(self, worker: Worker) -> None:
         if worker.heard:
@@ -165,10 +143,20 @@ class Roster:
         if worker.heard:
             worker.channel.send(message)
 
+    def _take_progress(self, worker: Worker, message: Message) -> None:
+        """Work that was done speaks for the post; a look at a system's jobs, for the other posts of that system, too."""
+        did = message.get("did")
+        worker.did = worker.did or did is not None
+        if "progress" in message or (did and any(did.values())) or (worker.did and "idle" in message):
+            self._staff[worker.post].succeeded()
+            self._outages.over(worker.post.outage)
+        if did and did.get("active"):
+            for post, staff in self._staff.items():
+                staff.witnessed = staff.witnessed or post.system == worker.post.system
+
     def _rest(self, worker: Worker) -> None:
         staff = self._staff[worker.post]
         worker.idle, worker.poked = True, False
-        staff.delay = _FIRST_DELAY
         if worker.careful:
             staff.careful = False
         if staff.wanted:
@@ -186,18 +174,18 @@ class Roster:
                 worker = self._unborn.pop(message["not_forked"])
                 self._bury(worker, f"could not be forked: {message['error']}", 0)
             elif "ended" in message:
-                for worker in [each for each in self.workers() if each.pid == message["ended"]]:
+                for worker in [each for each in self.workers() if each.server is server and each.pid == message["ended"]]:
                     self._ended(worker, message["status"])
 
     def _ended(self, worker: Worker, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         if worker.hung:
             how: str | None = f"hung: no progress for {self.deadline:g} s"
-        elif code < 0:
-            how = f"ended by signal {signal.Signals(-code).name}"
         else:
-            how = None if code in (0, 75) else f"ended with exit code {code}"
-        self.hear(worker)  # its last words
+            how = None if code in (0, EXIT_OUTAGE) else ending(code)
+        self.hear(worker)
+        if how is not None and worker.last_words:
+            how = f"{how}: {worker.last_words}"
         self._bury(worker, how, code)
 
     def server_died(self, server: ForkServer) -> None:
@@ -211,35 +199,54 @@ class Roster:
     def _bury(self, worker: Worker, how: str | None, code: int) -> None:
         staff = self._staff[worker.post]
         staff.workers.remove(worker)
+        charged = how is not None and not worker.blameless
         if how is not None:
-            staff.careful = staff.careful or not worker.blameless
-            staff.not_before = self._clock.monotonic() + staff.delay
-            staff.delay = min(staff.delay * 2, _LONGEST_DELAY)
+            charged = staff.died(worker, self._clock.monotonic(), self.crashes) and charged
             events.emit("actor.hung" if worker.hung else "actor.crashed", actor=worker.name, post=str(worker.post), how=how)
+            if staff.fails:
+                words = f"{staff.deaths} actors died in a row and did no work; the last one {how}"
+                self._outages.report(worker.post.outage, words)
         else:
             events.emit("actor.ended", actor=worker.name, post=str(worker.post), code=code)
         self._hang_up(worker)
-        self._on_death(worker, None if worker.blameless else how, code)
+        self._on_death(worker, how if charged else None, code)
         if (worker.poked or staff.wanted) and code == 0:
             self.want(worker.post)
 
     # --- deadlines and the end
 
     def sweep(self) -> None:
-        """Kills the actors that make no progress, and starts those that are wanted still."""
+        """Kills whoever owes a sign for longer than the deadline, and starts the actors that are wanted still.
+
+        A busy actor owes a beat.  A fork server owes the birth of an actor, and its end when that was killed or has closed its
+        channel.
+        """
         for worker in self.workers():
             if self._is_late(worker):
                 self.hear(worker)  # this process may be the one that stood still
-            if self._is_late(worker):
+                self._hear_silent(worker.server)
+            if not self._is_late(worker) or worker.server.hung:
+                continue
+            if worker.pid and worker.heard and not worker.hung:
                 worker.hung = True
                 worker.server.kill(worker.pid)
+                self._owes_a_sign(worker)
+            else:
+                events.emit("fork_server.hung", server_pid=worker.server.pid, seconds=self.deadline)
+                worker.server.kill_itself()
         for post, staff in self._staff.items():
             if staff.wanted and len(staff.workers) < staff.limit:
                 self.want(post)
 
     def _is_late(self, worker: Worker) -> bool:
-        busy = bool(worker.pid) and not worker.idle and not worker.hung
-        return busy and self._clock.monotonic() - worker.last_beat > self.deadline
+        return not worker.idle and self._clock.monotonic() - worker.last_beat > self.deadline
+
+    def _owes_a_sign(self, worker: Worker) -> None:
+        worker.idle, worker.last_beat = False, self._clock.monotonic()
+
+    def _hear_silent(self, server: ForkServer) -> None:
+        with contextlib.suppress(EOFError):  # its end is taken notice of in its turn
+            self.hear_server(server)
 
     def stop(self) -> None:
         """Asks all actors to finish their batch and end."""

@@ -96,6 +96,7 @@ class StatusActor(LaneActor):
                 changes += [] if self.apply([change]) else [change]
                 continue
             changes += self._look([job]) or self._unchanged(job)
+            self.tell(progress=True)
         self.careful = False
         return changes
 

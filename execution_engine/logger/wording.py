@@ -67,6 +67,9 @@ WORDINGS: dict[str, Wording] = {
     "fork_server.died": Wording(
         Level.ERROR, "fork server {server_pid} died[ with code {code}]; another one takes its place", kept=True
     ),
+    "fork_server.hung": Wording(
+        Level.ERROR, "fork server {server_pid} gave no sign of life[ for {seconds}] and is killed with its actors", kept=True
+    ),
     "actor.started": Wording(Level.DEBUG, "actor {actor} started[ for {post}]"),
     "actor.ended": Wording(Level.DEBUG, "actor {actor} ended[ for {post}]"),
     "actor.failed": Wording(Level.ERROR, "actor {actor} failed by a fault of the engine: {error}"),

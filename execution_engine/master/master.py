@@ -21,6 +21,7 @@ from execution_engine.clock import Clock
 from execution_engine.config import Config, load
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import python_path
+from execution_engine.engine.lifeline import ending
 from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.logger import Logger, LogReceiver
 from execution_engine.master import systemd
@@ -254,10 +255,10 @@ class Master:
             return
         if not self._ready:
             words = self._config.run_dir / "stderr"
-            self._report({"failed": [f"the monitor ended at its start ({_how(code)}); what it said last is in {words}"]})
+            self._report({"failed": [f"the monitor {ending(code)} at its start; what it said last is in {words}"]})
             self._stopping_since = self._clock.monotonic()
             return
-        self._plan_restart(_how(code))
+        self._plan_restart(ending(code))
 
     def _plan_restart(self, how: str) -> None:
         now = self._clock.monotonic()
@@ -299,10 +300,6 @@ class Master:
         self._log.close()
         self._selector.close()
         self._pid_file.release()
-
-
-def _how(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def prepare(config: Config) -> None:

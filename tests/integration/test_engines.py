@@ -140,7 +140,7 @@ def test_a_monitor_that_is_killed_leaves_no_record_behind_and_its_jobs_to_the_ne
     assert recovered.jobs == (str(job_id),)
     shown = engine.execd("events", "--job", str(job_id)).stdout
     assert f"1 jobs of {dead['engine']}/* taken over" in shown
-    assert "monitor died: signal SIGKILL" in engine.execd("events", "--since", "1h").stdout
+    assert "monitor died: ended by signal SIGKILL" in engine.execd("events", "--since", "1h").stdout
 
 
 def test_a_monitor_that_dies_before_it_has_freed_what_the_last_one_left_leaves_that_to_the_next_one(

@@ -11,9 +11,10 @@ import pytest
 
 from execution_engine import events
 from execution_engine.clock import SystemClock
-from execution_engine.engine.actor import EXIT_OUTAGE, Actor, Workplace
+from execution_engine.engine.actor import Actor, Workplace
 from execution_engine.engine.assembly import assemble
 from execution_engine.engine.channel import Channel
+from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Change, Claimed, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore

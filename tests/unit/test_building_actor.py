@@ -15,10 +15,11 @@ import pytest
 from execution_engine import events
 from execution_engine.building import build
 from execution_engine.clock import Clock, SystemClock
-from execution_engine.engine.actor import EXIT_OUTAGE, Workplace
+from execution_engine.engine.actor import Workplace
 from execution_engine.engine.assembly import assemble
 from execution_engine.engine.building_actor import BuildingActor
 from execution_engine.engine.channel import Channel
+from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Query, Work
 from execution_engine.store.sqlite import SqliteJobStore

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from execution_engine.engine.actor import EXIT_OUTAGE, Workplace
+from execution_engine.engine.actor import Workplace
 from execution_engine.engine.assembly import assemble, lane
 from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.engine.request_actor import RequestActor
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.job import Job

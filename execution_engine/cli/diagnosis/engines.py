@@ -20,6 +20,7 @@ from execution_engine.store.job_store import JobStore
 _DEATHS = {
     "actor.crashed": "an actor died",
     "actor.hung": "an actor hung",
+    "fork_server.hung": "a fork server hung",
     "fork_server.died": "a fork server died",
     "monitor.died": "the monitor died",
     "monitor.hung": "the monitor hung",
