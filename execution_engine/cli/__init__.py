@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from execution_engine.cli import doctor, engine, events, following, jobs, requests, setup, show, simulate, submit
+from execution_engine.cli import doctor, engine, events, following, jobs, notify, requests, setup, show, simulate, submit
 from execution_engine.cli.context import Commands, Session
 
 __all__ = ["main"]
@@ -71,7 +71,7 @@ for command in (
     *(setup.init, setup.check, doctor.doctor, setup.database_url, setup.completion),
     *(engine.start, engine.stop, engine.restart, engine.reload, engine.status),
     *(submit.submit, jobs.jobs, show.show, show.explain, following.logs, following.wait, events.events),
-    *requests.commands,
+    *(*requests.commands, notify.notify),
     simulate.simulate,
 ):
     main.add_command(command)

@@ -123,22 +123,23 @@ def _selected(session: Session, client: Client, what: str, conditions: Mapping[s
     if not found:
         click.echo(f"There is no such job to {what}: nothing was requested.", err=True)
     elif ask:
-        _ask(session, what, found)
+        confirm(session, what, what.capitalize(), found)
     return [document["_id"] for document in found]
 
 
-def _ask(session: Session, what: str, documents: list[dict[str, Any]]) -> None:
+def confirm(session: Session, command: str, words: str, documents: list[dict[str, Any]]) -> None:
+    """Shows the jobs, and raises Failure unless somebody says yes to `words`."""
     print_jobs(documents[:_MOST_SHOWN], session.clock.now())
     if len(documents) > _MOST_SHOWN:
         click.echo(f"… and {len(documents) - _MOST_SHOWN} more")
     number = f"these {len(documents)} jobs" if len(documents) > 1 else "this job"
     try:
-        yes = click.confirm(f"{what.capitalize()} {number}?")
+        yes = click.confirm(f"{words} {number}?")
     except click.Abort:
         click.echo()
-        raise Failure(f"{what}: nothing was requested; --yes says yes where nobody can be asked") from None
+        raise Failure(f"{command}: nothing was requested; --yes says yes where nobody can be asked") from None
     if not yes:
-        raise Failure(f"{what}: nothing was requested")
+        raise Failure(f"{command}: nothing was requested")
 
 
 commands = [_command(what) for what in _HELP]

@@ -234,11 +234,14 @@ class Notification(Section):
     targets: dict[Name, Target] = Field(default_factory=dict, description="by name: whom jobs can ask to be told")
     default: tuple[str, ...] = Field((), description="the targets of a job that says `notify: true` or nothing")
     allow_urls: bool = Field(False, description="whether a job may bring apprise URLs of its own")
-    attempts: int = Field(8, ge=1, description="tries before a target is given up")
+    give_up_after: Duration = Field(
+        5 * 86400.0, gt=0, description="a target that could not be told for so long after the job's end is given up"
+    )
+    attempts: int = Field(1000, ge=1, description="tries before a target is given up, if they come sooner")
     retry_delay: Annotated[PollInterval, _completed(_NOTIFICATION_DELAY)] = Field(
         _NOTIFICATION_DELAY, description="before a failed notification is tried again; doubles"
     )
-    timeout: Duration = Field(20.0, gt=0, description="how long one delivery may take")
+    timeout: Duration = Field(20.0, gt=0, description="how long one delivery may take, all in all")
 
 
 class Config(Section):

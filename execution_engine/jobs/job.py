@@ -200,8 +200,10 @@ class Delivery(_Value):
     """How the owner's notification by one target went."""
 
     at: Date | None = Field(None, description="when it was delivered")
-    attempts: int = 0
-    error: str | None = None
+    attempts: int = Field(0, description="how often it was tried")
+    error: str | None = Field(None, description="why the last try failed, or was put off")
+    given_up: bool = Field(False, description="nobody tries any more; `execd notify` does again")
+    since: Date | None = Field(None, description="when somebody asked for it again, by hand")
 
 
 class Attempt(_Value):
@@ -243,7 +245,7 @@ class Job(_Value):
     resources: Resources = Field(Resources(), description="asked of the execution system, enforced by it")
     priority: WholeNumber = Field(0, description="higher first")
     not_before: Date | None = Field(None, description="do not start earlier")
-    notify: bool | tuple[SafeText, ...] = Field(
+    notify: Annotated[bool, Strict()] | tuple[SafeText, ...] = Field(
         True, description="who is told at the end: false nobody, true the configuration's targets, or a list of targets"
     )
     tags: tuple[SafeText, ...] = Field((), description="for search and routing")

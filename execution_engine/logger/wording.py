@@ -86,7 +86,17 @@ WORDINGS: dict[str, Wording] = {
     ),
     "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]", kept=True),
     "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
-    "notification.failed": Wording(Level.WARNING, _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}"),
+    "notification.failed": Wording(
+        Level.WARNING,
+        _JOB + ": {target} could not be told[ in {attempts} attempts so far]: {error}; it is tried again",
+        same=("target", "error"),
+    ),
+    "notification.given_up": Wording(
+        Level.ERROR,
+        _JOB + ": {target} is given up[ after {attempts} attempts]: {error}; `execd notify` sends again",
+        same=("target", "error"),
+        kept=True,
+    ),
     "results.unreadable": Wording(Level.WARNING, _JOB + ": its results cannot be read[ in {directory}]: {error}"),
     "lane.unserved": Wording(Level.WARNING, "{count} jobs belong to {lane}, which no execution system here serves: they wait"),
     "jobs.released": Wording(Level.INFO, "{count} jobs of {owner} given back[ after a crash: {why}]: {jobs}", kept=True),

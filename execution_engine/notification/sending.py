@@ -15,7 +15,9 @@ from urllib.parse import parse_qsl, quote, unquote
 import apprise
 from apprise.plugins import url_to_dict
 
+from execution_engine.notification.cut_off import CutOff
 from execution_engine.notification.message import Message
+from execution_engine.notification.redirects import hold_to_redirect_rules
 from execution_engine.notification.targets import DeliveryFailed, UnusableTarget
 
 _MAIL = frozenset({"mailto", "mailtos"})
@@ -35,7 +37,7 @@ _SHORTEST_SECRET = 6
 
 
 def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
-    """Sends the message; returns when the other side has accepted it.  `timeout`: seconds for each answer of the other side.
+    """Sends the message; returns when the other side has accepted it.  `timeout`: seconds for all of it.
 
     `own_url`: the job brought the URL, which is then held to what is harmless.  Raises UnusableTarget when the URL cannot be
     used at all, DeliveryFailed with the reason otherwise; neither shows the secrets of the URL.
@@ -47,8 +49,20 @@ def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
     except Exception as error:  # noqa: BLE001 - a parser of apprise may raise anything for what is not a URL
         raise UnusableTarget(_redacted(str(error), url)) from None
     service.socket_connect_timeout = service.socket_read_timeout = timeout
+    hold_to_redirect_rules(reasons.say)
+    service.redirects = True
+    with CutOff(timeout) as cut_off:
+        accepted = _notify(service, message, url)
+    if cut_off.over:
+        raise DeliveryFailed(_redacted("; ".join(filter(None, (_too_late(timeout), reasons.told()))), url))
+    if not accepted:
+        raise DeliveryFailed(_redacted(reasons.told() or "refused, without a reason", url))
+
+
+def _notify(service: Any, message: Message, url: str) -> bool:
+    """Whether the other side accepted the message."""
     try:
-        accepted = service.notify(
+        accepted: bool = service.notify(
             title=message.title,
             body=message.body,
             notify_type=apprise.NotifyType.SUCCESS if message.good else apprise.NotifyType.FAILURE,
@@ -56,8 +70,11 @@ def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
         )
     except Exception as error:  # noqa: BLE001 - a plug-in of apprise may raise anything; that is its answer
         raise DeliveryFailed(_redacted(f"{type(error).__name__}: {error}", url)) from None
-    if not accepted:
-        raise DeliveryFailed(_redacted(reasons.told() or "refused, without a reason", url))
+    return accepted
+
+
+def _too_late(timeout: float) -> str:
+    return f"timed out: the other side had not answered in full within {timeout:g} s"
 
 
 def _service(url: str, message: Message, *, own_url: bool) -> Any:
@@ -102,7 +119,11 @@ class _Reasons(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.levelno >= logging.WARNING or text.startswith("Socket Exception"):
-            self._here.lines = [*self._lines(), text.removeprefix("Socket Exception:").strip()]
+            self.say(text.removeprefix("Socket Exception:").strip())
+
+    def say(self, text: str) -> None:
+        """Adds a reason."""
+        self._here.lines = [*self._lines(), text]
 
     def forget(self) -> None:
         """Begins anew."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from pathlib import Path
 from urllib.parse import quote
 
 from execution_engine import config
@@ -12,6 +15,7 @@ from execution_engine.jobs.job import Job
 _PLACEHOLDER = re.compile(r"\{(owner|project|name)\}(@?)")
 _HARMLESS = re.compile(r"(?!\.+$)[\w.+-]+(@[\w.-]+)?")
 _NOT_HARMLESS = re.compile(r"[^\w.+-]+")
+_LARGEST_URL = 1 << 16
 _FOR_A_KEY = str.maketrans({".": "\uff0e", "$": "\uff04"})
 """MongoDB gives a meaning to both in the name of a field; these look the same."""
 
@@ -57,8 +61,17 @@ def url_of(target: str, job: Job, settings: config.Notification) -> str:
     if entry.url is not None:
         return _filled(entry.url, job)
     if entry.url_file is not None:
-        return _filled(entry.url_file.read_text(encoding="utf-8").strip(), job)
+        return _filled(_content(entry.url_file), job)
     raise UnusableTarget("the target has neither url nor url_file in the configuration")
+
+
+def _content(path: Path) -> str:
+    """What a small plain file holds.  Raises OSError, also for a pipe, which would never end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is not a plain file")
+        return file.read(_LARGEST_URL).decode("utf-8").strip()
 
 
 def _filled(template: str, job: Job) -> str:

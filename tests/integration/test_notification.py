@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,18 @@ import pytest
 
 from execution_engine.config import Notification
 from execution_engine.jobs.job import Delivery, Job
-from execution_engine.notification.notifier import Notifier, Outcome
+from execution_engine.notification.notifier import Notifier
 from tests.support.clocks import HeldClock
-from tests.support.servers import HOST, MailServer, WebServer, closed_port, mail_server, silent_server, web_server
+from tests.support.servers import (
+    HOST,
+    MailServer,
+    WebServer,
+    closed_port,
+    mail_server,
+    silent_server,
+    trickling_server,
+    web_server,
+)
 
 NOW = datetime(2026, 11, 20, 16, 0, 0, tzinfo=UTC)
 
@@ -29,8 +41,26 @@ def settings(targets: dict[str, str] | None = None, **more: Any) -> Notification
     return Notification.model_validate({"targets": entries, "default": list(entries), "timeout": 5, **more})
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of telling a job's targets, one after the other."""
+
+    notified: dict[str, Delivery]
+    waits: tuple[float, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        return not self.waits
+
+
+def deliver(notifier: Notifier, of: Job) -> Outcome:
+    results = {errand.key: notifier.carry_out(errand) for errand in notifier.errands(of)}
+    waits = tuple(result.again_in for result in results.values() if result.again_in is not None)
+    return Outcome(dict(of.notified) | {key: result.delivery for key, result in results.items()}, waits)
+
+
 def told(targets: dict[str, str] | None = None, of: Job | None = None, **more: Any) -> Outcome:
-    return Notifier(settings(targets, **more)).deliver(of or job(), NOW)
+    return deliver(Notifier(settings(targets, **more), HeldClock(NOW)), of or job())
 
 
 def mail_to(server: MailServer, to: str = "{owner}@users.org", more: str = "") -> str:
@@ -47,7 +77,7 @@ def hook(server: WebServer, path: str = "hook") -> str:
 def test_the_owner_gets_a_mail() -> None:
     with mail_server() as server:
         outcome = told({"owner": mail_to(server)}, job(name="größe “1”"))
-    assert outcome == Outcome({"owner": Delivery(at=NOW, attempts=1)}, done=True)
+    assert outcome == Outcome({"owner": Delivery(at=NOW, attempts=1)})
     assert server.recipients == [["jane@users.org"]]
     (mail,) = server.mails
     assert mail["Subject"] == "[execd] größe “1” finished"
@@ -84,23 +114,25 @@ def test_no_name_can_add_a_header_or_a_recipient(name: str) -> None:
 
 
 def test_nobody_is_told_when_nobody_is_to_be_told() -> None:
+    def asked(of: Job) -> list[str]:
+        return [errand.target for errand in notifier.errands(of)]
+
     notifier = Notifier(settings({"a": "json://h/", "b": "json://h/"}, default=["a"]))
-    assert notifier.targets_of(job()) == ["a"]
-    assert notifier.targets_of(job(notify=True)) == ["a"]
-    assert notifier.targets_of(job(notify=False)) == []
-    assert notifier.targets_of(job(notify=[])) == []
-    assert notifier.targets_of(job(notify=["b", "a", "b"])) == ["b", "a"]
-    assert Notifier(settings()).targets_of(job()) == []
-    assert notifier.deliver(job(notify=False), NOW) == Outcome({}, done=True)
+    assert asked(job()) == ["a"]
+    assert asked(job(notify=True)) == ["a"]
+    assert asked(job(notify=False)) == []
+    assert asked(job(notify=[])) == []
+    assert asked(job(notify=["b", "a", "b"])) == ["b", "a"]
+    assert Notifier(settings()).errands(job()) == []
 
 
 def test_an_unknown_name_fails_at_once_with_the_reason_and_the_others_are_told() -> None:
     with web_server() as server:
         outcome = told({"hook": hook(server)}, job(notify=["nobody", "hook"]))
     assert outcome.done
-    assert outcome.retry_at is None
     assert outcome.notified["hook"].at == NOW
-    assert outcome.notified["nobody"] == Delivery(attempts=1, error="no target of this name in the configuration; known: hook")
+    why = "no target of this name in the configuration; known: hook"
+    assert outcome.notified["nobody"] == Delivery(attempts=1, error=why, given_up=True)
 
 
 @pytest.mark.parametrize("name", ["a.b", "$where", "", "x" * 1000])
@@ -115,13 +147,16 @@ def test_a_url_in_a_file_is_read_when_it_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "url"
     more = {"targets": {"hook": {"url_file": str(path)}}, "default": ["hook"], "timeout": 5}
     notifier = Notifier(Notification.model_validate(more))
-    missing = notifier.deliver(job(), NOW)
+    missing = deliver(notifier, job())
     assert "No such file" in str(missing.notified["hook"].error)
     assert not missing.done
     with web_server() as server:
         path.write_text(hook(server) + "\n")
-        assert notifier.deliver(job(notified=dumped(missing)), NOW).done
+        assert deliver(notifier, job(notified=dumped(missing))).done
     assert len(server.bodies) == 1
+    path.unlink()
+    os.mkfifo(path)
+    assert "not a plain file" in str(deliver(notifier, job()).notified["hook"].error)
 
 
 def dumped(outcome: Outcome) -> dict[str, Any]:
@@ -176,6 +211,45 @@ def test_a_host_cannot_be_left_by_a_project() -> None:
         for project in ("x/../..", "a@evil.org:1", "#", "%2e%2e%2f"):
             told({"hook": url}, job(project=project))
     assert set(server.paths) <= {"/a@evil.org:1/"}
+
+
+# --- a redirect is no acceptance
+
+
+@pytest.mark.parametrize("answer", [301, 302, 303])
+def test_a_redirect_that_turns_the_message_into_a_get_counts_as_refused_and_names_the_location(answer: int) -> None:
+    with web_server() as there, web_server() as here:
+        here.answer, here.location = answer, f"http://{HOST}:{there.port}/login?next=s3cr3t"
+        outcome = told({"hook": hook(here)})
+    assert not outcome.done
+    assert outcome.notified["hook"].at is None
+    assert f"({answer}), which is no acceptance: Location is http://{HOST}:{there.port}/login" in str(
+        outcome.notified["hook"].error
+    )
+    assert "s3cr3t" not in str(outcome.notified["hook"].error)
+    assert (there.bodies, there.gets) == ([], [])
+
+
+@pytest.mark.parametrize("answer", [307, 308])
+def test_a_redirect_that_keeps_method_and_body_is_followed_a_few_times(answer: int) -> None:
+    with web_server() as there, web_server() as here:
+        here.answer, here.location = answer, f"http://{HOST}:{there.port}/new"
+        assert told({"hook": hook(here)}).done
+        assert there.paths == ["/new"]
+        assert there.bodies[0]["title"] == "[execd] blast finished"
+        here.location = f"http://{HOST}:{here.port}/hook"
+        round_and_round = told({"hook": hook(here)})
+    assert "redirects" in str(round_and_round.notified["hook"].error)
+    assert len(there.bodies) == 1
+
+
+@pytest.mark.parametrize("location", ["http://localhost:1/x", "ftp://127.0.0.1/x", "//evil.example/x"])
+def test_a_redirect_to_somebody_else_is_not_followed(location: str) -> None:
+    with web_server() as here:
+        here.answer, here.location = 307, location
+        outcome = told({"hook": hook(here)})
+    assert not outcome.done
+    assert outcome.notified["hook"].error
 
 
 # --- URLs that jobs bring
@@ -245,13 +319,14 @@ def test_two_urls_in_one_are_not_two_targets() -> None:
 
 def test_one_that_fails_does_not_hold_up_the_others_and_is_tried_again_alone() -> None:
     with closed_port() as port, web_server() as up:
-        notifier = Notifier(settings({"down": f"json://{HOST}:{port}/", "up": hook(up)}))
-        first = notifier.deliver(job(), NOW)
-        assert not first.done
-        assert first.retry_at == NOW + timedelta(seconds=10)
+        clock = HeldClock(NOW)
+        notifier = Notifier(settings({"down": f"json://{HOST}:{port}/", "up": hook(up)}), clock)
+        first = deliver(notifier, job())
+        assert first.waits == (10,)
         assert "refused" in str(first.notified["down"].error)
+        clock.move(10)
         with web_server(port) as down:
-            second = notifier.deliver(job(notified=dumped(first)), NOW + timedelta(seconds=10))
+            second = deliver(notifier, job(notified=dumped(first)))
         assert second.done
         assert second.notified["down"] == Delivery(at=NOW + timedelta(seconds=10), attempts=2)
     assert (len(up.bodies), len(down.bodies)) == (1, 1)
@@ -260,10 +335,10 @@ def test_one_that_fails_does_not_hold_up_the_others_and_is_tried_again_alone() -
 def test_a_mail_server_that_was_down_gets_the_mail_when_it_is_back() -> None:
     with closed_port() as port:
         notifier = Notifier(settings({"owner": f"mailto://{HOST}:{port}/?from=execd@site.org&to=jane@users.org"}))
-        first = notifier.deliver(job(), NOW)
+        first = deliver(notifier, job())
         assert "refused" in str(first.notified["owner"].error)
         with mail_server(port) as server:
-            assert notifier.deliver(job(notified=dumped(first)), NOW).done
+            assert deliver(notifier, job(notified=dumped(first))).done
     assert server.recipients == [["jane@users.org"]]
 
 
@@ -279,17 +354,37 @@ def test_the_reason_of_a_refusal_is_recorded() -> None:
 
 
 def test_the_pauses_double_up_to_the_limit_and_then_it_is_given_up() -> None:
-    outcome = Outcome({}, done=False)
-    pauses = []
+    outcome = Outcome({}, (0.0,))
+    pauses: list[float] = []
     with closed_port() as port:
         notifier = Notifier(settings({"down": f"json://{HOST}:{port}/"}, attempts=5, retry_delay={"min": 10, "max": 60}))
         while not outcome.done:
-            outcome = notifier.deliver(job(notified=dumped(outcome)), NOW)
-            pauses.append((outcome.retry_at - NOW).total_seconds() if outcome.retry_at else None)
-    assert pauses == [10, 20, 40, 60, None]
+            outcome = deliver(notifier, job(notified=dumped(outcome)))
+            pauses += outcome.waits
+    assert pauses == [10, 20, 40, 60]
     assert outcome.notified["down"].attempts == 5
     assert outcome.notified["down"].error
-    assert notifier.deliver(job(notified=dumped(outcome)), NOW) == outcome
+    assert outcome.notified["down"].given_up
+    assert notifier.errands(job(notified=dumped(outcome))) == []
+
+
+def test_by_default_a_mail_server_may_be_away_for_days_and_no_longer_than_five() -> None:
+    ended = {"ended": NOW}
+    clock, outcome = HeldClock(NOW), Outcome({}, (0.0,))
+    with closed_port() as port:
+        notifier = Notifier(settings({"down": f"json://{HOST}:{port}/"}), clock)
+        while not outcome.done:
+            clock.move(outcome.waits[0])
+            outcome = deliver(notifier, job(times=ended, notified=dumped(outcome)))
+    assert timedelta(days=4, hours=22) < clock.now() - NOW < timedelta(days=5, hours=2)
+    assert outcome.notified["down"].given_up
+    asked = {
+        name: {**delivery, "given_up": False, "attempts": 0, "since": clock.now()} for name, delivery in dumped(outcome).items()
+    }
+    with web_server() as up:
+        notifier = Notifier(settings({"down": hook(up)}), clock)
+        assert notifier.errands(job(times=ended, notified=dumped(outcome))) == []
+        assert deliver(notifier, job(times=ended, notified=asked)).notified["down"].at == clock.now()
 
 
 @pytest.mark.parametrize("scheme", ["json", "mailto"])
@@ -300,6 +395,18 @@ def test_a_server_that_says_nothing_is_given_its_time_and_no_more(scheme: str) -
         took = (datetime.now(UTC) - began).total_seconds()
     assert "timed out" in str(outcome.notified["x"].error).lower()
     assert not outcome.done
+    assert took < 5
+
+
+@pytest.mark.parametrize("url", ["json://{place}/", "ntfy://{place}/topic", "mailto://{place}/?from=a@site.org&to=b@users.org"])
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\n", b"220 "])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_its_time_and_no_more(url: str, first: bytes) -> None:
+    with trickling_server(first) as port:
+        began = time.monotonic()
+        outcome = told({"x": url.replace("{place}", f"{HOST}:{port}")}, timeout=1)
+        took = time.monotonic() - began
+    assert not outcome.done
+    assert outcome.notified["x"].at is None
     assert took < 5
 
 
@@ -315,14 +422,16 @@ def test_a_silent_server_costs_its_time_once_and_other_targets_none() -> None:
     with silent_server() as port, web_server() as up:
         targets = {"silent": f"json://{HOST}:{port}/", "up": hook(up)}
         notifier = Notifier(settings(targets, timeout=0.2), clock)
-        outcomes = [notifier.deliver(job(_id=f"j{number}"), NOW) for number in range(5)]
+        outcomes = [deliver(notifier, job(_id=f"j{number}")) for number in range(5)]
         assert [outcome.notified["silent"].attempts for outcome in outcomes] == [1, 0, 0, 0, 0]
         assert "did not answer a moment ago" in str(outcomes[1].notified["silent"].error)
         assert not any(outcome.done for outcome in outcomes)
-        assert all(outcome.retry_at and NOW < outcome.retry_at <= NOW + timedelta(seconds=10) for outcome in outcomes)
+        assert all(0 < wait <= 10 for outcome in outcomes for wait in outcome.waits)
         assert len(up.bodies) == 5
         clock.move(10)
-        assert notifier.deliver(job(_id="j9"), NOW).notified["silent"].attempts == 1
+        again = deliver(notifier, job(_id="j9"))
+        assert again.notified["silent"].attempts == 1
+        assert 10 < deliver(notifier, job(_id="j10")).waits[0] <= 20
 
 
 def test_several_threads_deliver_at_a_time_and_do_not_mix_their_reasons() -> None:
@@ -331,7 +440,7 @@ def test_several_threads_deliver_at_a_time_and_do_not_mix_their_reasons() -> Non
         notifier = Notifier(settings({"good": hook(good), "bad": hook(bad), "down": f"json://{HOST}:{port}/"}))
         jobs = [job(_id=f"j{number}", notify=[target]) for number in range(10) for target in ("good", "bad", "down")]
         with ThreadPoolExecutor(8) as pool:
-            outcomes = list(pool.map(lambda each: notifier.deliver(each, NOW), jobs))
+            outcomes = list(pool.map(lambda each: deliver(notifier, each), jobs))
     for each, outcome in zip(jobs, outcomes, strict=True):
         assert isinstance(each.notify, tuple)
         (target,) = each.notify
@@ -365,13 +474,13 @@ def test_no_error_shows_a_secret_of_the_url(url: str, secret: str) -> None:
 def test_apprise_says_nothing_to_the_terminal() -> None:
     code = (
         "from execution_engine.notification.notifier import Notifier; from execution_engine.config import Notification;"
-        "from execution_engine.jobs.job import Job; from datetime import datetime, UTC; import sys;"
+        "from execution_engine.jobs.job import Job; import sys;"
         "n = Notifier(Notification(targets={'x': {'url': sys.argv[1]}}, default=('x',)));"
         "j = Job.from_document({'_id': 1, 'status': 'error', 'command': 'x'});"
-        "assert n.targets_of(j) == ['x']; assert 'apprise' not in sys.modules, 'imported too early';"
-        "print(n.deliver(j, datetime.now(UTC)).done)"
+        "(errand,) = n.errands(j); assert 'apprise' not in sys.modules, 'imported too early';"
+        "print(n.carry_out(errand).delivery.attempts)"
     )
     with closed_port() as port:
         command = [sys.executable, "-c", code, f"json://{HOST}:{port}/"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert (done.stdout, done.stderr) == ("1\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -70,11 +71,13 @@ def mail_server(port: int = 0) -> Iterator[MailServer]:
 
 @dataclass
 class WebServer:
-    """What a web server got.  `answer` is the status that it gives, after `delay` seconds."""
+    """What a web server got.  `answer` is the status that it gives, after `delay` seconds, with `location` if there is one."""
 
     port: int = 0
     answer: int = 200
     delay: float = 0.0
+    location: str = ""
+    gets: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -97,6 +100,14 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
                 state.headers.append(dict(self.headers))
                 state.bodies.append(json.loads(body))
             self.send_response(state.answer)
+            if state.location:
+                self.send_header("Location", state.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            state.gets.append(self.path)
+            self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -120,6 +131,36 @@ def silent_server() -> Iterator[int]:
     """The port of a server that takes connections and never says a word."""
     with socket.create_server((HOST, 0)) as server:
         yield server.getsockname()[1]
+
+
+@contextmanager
+def trickling_server(first: bytes = b"HTTP/1.1 200 OK\r\n", interval: float = 0.1) -> Iterator[int]:
+    """The port of a server that sends `first` to whoever connects, then a letter now and then, and never comes to an end."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def trickle(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):  # the other side had enough
+            connection.sendall(first)
+            while not over.wait(interval):
+                connection.sendall(b"x")
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # shut: the test is over
+            while True:
+                threads.append(threading.Thread(target=trickle, args=(server.accept()[0],)))
+                threads[-1].start()
+
+    with socket.create_server((HOST, 0), backlog=100) as server:
+        threads.append(threading.Thread(target=serve, args=(server,)))
+        threads[0].start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            over.set()
+            server.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 @contextmanager

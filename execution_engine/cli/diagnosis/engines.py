@@ -11,8 +11,9 @@ from typing import Any
 from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, warning, well
 from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import bury
-from execution_engine.cli.output import local_text
+from execution_engine.cli.output import dig, local_text
 from execution_engine.engine.bulletin import STALE
+from execution_engine.errors import NoSuchJob
 from execution_engine.quantities import format_duration
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import JobStore
@@ -26,7 +27,7 @@ _DEATHS = {
     "monitor.hung": "the monitor hung",
     "engine.dead": "an engine died",
 }
-_LATELY, _MOST_ENTRIES = timedelta(hours=1), 1000
+_LATELY, _LONG_AGO, _MOST_ENTRIES = timedelta(hours=1), timedelta(days=30), 1000
 _LATE = 5.0
 """Seconds beside its lease that an engine may be late with its sign of life."""
 
@@ -98,6 +99,33 @@ def deaths(patient: Patient, store: JobStore) -> Iterator[Finding]:
         yield warning("processes of the engine", f"in the last hour: {what}", "execd events --since 1h says how and why")
 
 
+def given_up(patient: Patient, store: JobStore) -> Iterator[Finding]:
+    """Messages about jobs' ends that reached nobody, by the journal; those that were sent again since are well."""
+    since = patient.clock.now() - _LONG_AGO
+    told = store.journal.select(since=since, limit=_MOST_ENTRIES, events=("notification.given_up",))
+    untold = [job for job in dict.fromkeys(job for entry in told for job in entry.jobs) if _is_untold(store, job)]
+    if untold:
+        last = told[-1].facts
+        yield warning(
+            "notification",
+            f"{number(len(untold), 'job')} whose owners were not told, given up; the last target: {last.get('target')}, "
+            f"{last.get('error')}",
+            "mend the target, then send again: execd notify JOB, or execd notify --since 7d",
+            untold,
+        )
+
+
+def _is_untold(store: JobStore, job: str) -> bool:
+    """Whether a target of the job of exactly this id is given up still."""
+    try:
+        job_id = store.resolve(job)
+    except NoSuchJob:
+        return False
+    document = store.get(job_id) if str(job_id) == job else None
+    notified = dig(document or {}, "notified")
+    return isinstance(notified, dict) and any(dig(delivery, "given_up") is True for delivery in notified.values())
+
+
 def _burial(patient: Patient, engine: EngineRecord) -> Repair:
     seconds = engine.lease + _LATE
     question = f"Watch {engine.id} for {format_duration(seconds)}, and remove its record if it gives no sign of life?"
@@ -105,4 +133,4 @@ def _burial(patient: Patient, engine: EngineRecord) -> Repair:
 
 
 CHECKS = (here,)
-REGISTRY_CHECKS = (registry, deaths)
+REGISTRY_CHECKS = (registry, deaths, given_up)
