@@ -6,6 +6,7 @@ import signal
 
 import click
 
+from benchmarks.databases import databases
 from benchmarks.drm import drm
 from benchmarks.idle import idle
 from benchmarks.latency import latency
@@ -24,7 +25,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-for command in (throughput, latency, scale, idle, drm, peers, recovery, report, baseline):
+for command in (throughput, databases, latency, scale, idle, drm, peers, recovery, report, baseline):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import psutil
+from pymongo.uri_parser import parse_uri
 
 from benchmarks.engine import Engine
 
@@ -48,7 +48,7 @@ class Meter:
 
     def __init__(self, engine: Engine) -> None:
         self._roots = [engine.master().pid, *(keeper.pid for keeper in engine.keepers())]
-        self._database = _server_of(engine.config.database.url)
+        self._databases = servers_of(engine.config.database.url)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -103,8 +103,9 @@ class Meter:
 
     def _now(self) -> dict[Key, Sample]:
         samples = dict(self._below(self._roots))
-        if self._database is not None and (found := _read(self._database)) is not None:
-            samples[found[0]] = Sample(DATABASE, found[1], 0.0)
+        for server in self._databases:
+            if (found := _read(server)) is not None:
+                samples[found[0]] = Sample(DATABASE, found[1], 0.0)
         return samples
 
     def _below(self, pids: list[int]) -> Iterator[tuple[Key, Sample]]:
@@ -160,10 +161,10 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _server_of(url: str) -> int | None:
-    """The process id of the database server, if it is on this machine."""
-    port = urlsplit(url).port if url.startswith("mongodb://") else None
-    if port is None:
-        return None
-    connections = (it for it in psutil.net_connections("tcp") if it.status == psutil.CONN_LISTEN)
-    return next((it.pid for it in connections if it.laddr and it.laddr.port == port), None)
+def servers_of(url: str) -> list[int]:
+    """The process ids of the database servers that a URL names, as far as they are on this machine."""
+    if not url.startswith("mongodb://"):
+        return []
+    ports = {port for _host, port in parse_uri(url, validate=False)["nodelist"]}
+    listening = (it for it in psutil.net_connections("tcp") if it.status == psutil.CONN_LISTEN)
+    return sorted({it.pid for it in listening if it.pid and it.laddr and it.laddr.port in ports})

@@ -14,13 +14,15 @@ import pytest
 
 from benchmarks import report
 from benchmarks.common import Figure, commit
-from benchmarks.cpu import JOBS, Meter
+from benchmarks.cpu import JOBS, Meter, servers_of
 from benchmarks.engine import Site, an_engine, await_finished
 from benchmarks.peers import Missing
 from benchmarks.peers.command import ON_DISK, Entry, ratios_of
 from benchmarks.peers.programs import environment
 from benchmarks.peers.shells import xargs_wrapper
+from tests.support.databases import GivenServer, MongoServer
 from tests.support.engines import ROOT, end_processes, until
+from tests.support.replica_set import ReplicaSet
 
 SMALL = {
     "throughput": ["--jobs", "20", "--runs", "2", "--notify"],
@@ -55,6 +57,25 @@ def test_a_benchmark_writes_every_value_of_every_run_and_leaves_nothing(name: st
     assert {len(figure["values"]) for figure in content["figures"]} == {runs}
     assert any(max(figure["values"]) > 0 for figure in content["figures"])
     assert list(short_dir.iterdir()) == []
+
+
+@pytest.mark.mongodb
+def test_the_databases_are_measured_side_by_side_and_their_servers_ended(
+    mongodb_server: MongoServer | GivenServer, short_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "figures.json"
+    with start(short_dir, "databases", "--jobs", "20", "--runs", "1", "--json", str(file)) as process:
+        said, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, said.decode()
+    figures = {(figure["group"], figure["name"]): figure["values"][0] for figure in json.loads(file.read_text())["figures"]}
+    assert figures["MongoDB", "requests to the server"] > figures["embedded", "requests to the server"] == 0
+    assert figures["MongoDB, three nodes", "insert to finished"] > 0
+    assert list(short_dir.iterdir()) == []
+
+
+@pytest.mark.mongodb
+def test_all_servers_of_a_replica_set_are_looked_at(replica_set: ReplicaSet) -> None:
+    assert servers_of(replica_set.url) == sorted(node.pid for node in replica_set.nodes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
