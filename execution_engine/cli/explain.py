@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from execution_engine.cli.output import as_text, dig, entries, local_text, span_text
-from execution_engine.cli.wording import date_of, exit_text, refusal, unconfirmed_kill
+from execution_engine.cli.output import amount, as_text, dig, entries, local_text, span_text
+from execution_engine.cli.wording import date_of, exit_text, refusal, status_of, unconfirmed_kill
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.quantities import format_duration, format_size, parse_duration, parse_size
 
@@ -26,10 +27,10 @@ def explain(document: Document, now: datetime, engine: Mapping[str, Any] | None)
 
     `engine` is what `master.status` reports, or None when no engine runs here.
     """
-    status = document.get("status")
+    status = status_of(document)
     facts: dict[str, Any] = {
         "id": document.get("_id"),
-        "status": status,
+        "status": document.get("status"),
         "why": _why(document, now, engine),
         "route": dig(document, "execution.route"),
         "system": dig(document, "execution.system"),
@@ -41,7 +42,7 @@ def explain(document: Document, now: datetime, engine: Mapping[str, Any] | None)
 
 
 def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> list[str]:
-    status = document.get("status")
+    status = status_of(document)
     sentences = []
     if isinstance(document.get("request"), str):
         sentences.append(f"{document['request']} is requested, the engine has not taken it up yet")
@@ -55,17 +56,17 @@ def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) ->
 
 
 def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | None) -> list[str]:
-    status = document.get("status")
+    status = status_of(document)
     if status == Status.INIT:
         return ["it is a draft: it waits until its app sets the status to `to be built`"]
     if status == Status.TO_BE_BUILT:
         return _not_due(document, now) or ["it waits for a building actor"]
     if _appeared_so(document):
         return [
-            f"it was inserted as {status!r}, a status that only the engine sets, and no engine has it; "
+            f"it was inserted as {str(status)!r}, a status that only the engine sets, and no engine has it; "
             "an app that wants it run sets the status to `to be built`"
         ]
-    if status not in FINAL and (unserved := _unserved(document, engine)):
+    if status is not None and (unserved := _unserved(document, engine)):
         return unserved
     if status == Status.TO_BE_SUBMITTED:
         return _not_due(document, now) or _no_place(document, engine)
@@ -79,7 +80,7 @@ def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | No
         job_no = dig(document, "execution.job_no")
         system = dig(document, "execution.system")
         return [f"{system or 'an execution system'} has it" + (f", as {job_no}" if job_no else "")]
-    return [f"{status!r} is not a status that the engine knows"]
+    return [f"{reprlib.repr(document.get('status'))} is not a status that the engine knows: nobody touches the job"]
 
 
 def _not_due(document: Document, now: datetime) -> list[str]:
@@ -110,7 +111,7 @@ def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]
 def _unserved(document: Document, engine: Mapping[str, Any] | None) -> list[str]:
     """Its execution system is gone from the configuration, or its host from the platform."""
     lane, systems = dig(document, "execution.lane"), dig(engine or {}, "systems") or {}
-    if not lane or not systems or lane in {system.get("lane") for system in systems.values()}:
+    if type(lane) is not str or not lane or not systems or lane in {system.get("lane") for system in systems.values()}:
         return []
     if other := (dig(engine or {}, "elsewhere") or {}).get(lane):
         return [f"it is in the hands of engine {other}, which serves {lane}"]
@@ -122,12 +123,12 @@ def _unserved(document: Document, engine: Mapping[str, Any] | None) -> list[str]
 
 def _appeared_so(document: Document) -> bool:
     """An app gave it a status of the engine's: no actor ever claimed it, and no system is named."""
-    of_the_engine = document.get("status") in ON_SYSTEM | {Status.TO_BE_SUBMITTED, Status.SUBMITTING}
+    of_the_engine = status_of(document) in ON_SYSTEM | {Status.TO_BE_SUBMITTED, Status.SUBMITTING}
     return of_the_engine and not dig(document, "lease.token") and not dig(document, "execution.system")
 
 
 def _ended(document: Document) -> list[str]:
-    status = document.get("status")
+    status = status_of(document)
     if status == Status.FINISHED:
         return ["its command ended with exit code 0"]
     sentences = []
@@ -166,8 +167,7 @@ def _limit(document: Document, name: str, parse: Callable[[Any], Any], text: Cal
     with suppress(ValueError):
         if dig(document, f"resources.{name}") is not None:
             words.append(f"its resources.{name} is {text(parse(dig(document, f'resources.{name}')))}")
-    use = dig(document, f"usage.{used or name}")
-    if isinstance(use, int | float):
+    if (use := amount(dig(document, f"usage.{used or name}"))) is not None:
         words.append(f"it used {text(use)}")
     return [", ".join(words)] if words else []
 
@@ -181,5 +181,5 @@ def tail(document: Document) -> list[str]:
         with (Path(directory) / "stderr").open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return [line.decode("utf-8", "replace").rstrip("\r\n") for line in deque(stream, _TAIL_LINES)]
-    except OSError as error:
-        return [f"(not readable from here: {error.strerror})"]
+    except (OSError, ValueError) as error:  # ValueError: no path can be like this one
+        return [f"(not readable from here: {getattr(error, 'strerror', error)})"]

@@ -12,7 +12,8 @@ import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session, resolve_all
-from execution_engine.cli.output import dig, print_json, print_table, progress
+from execution_engine.cli.output import as_text, dig, print_json, print_table, progress
+from execution_engine.cli.wording import exit_text, exit_word, status_of
 from execution_engine.jobs.status import FINAL, Status
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _follow(client: Client, job_id: Any, *, stderr: bool) -> None:
     position = 0
     while True:
         document = client.get(job_id)
-        ended = document.get("status") in FINAL
+        ended = status_of(document) in FINAL
         try:
             position = _copy(_output_file(document, stderr=stderr), position)
         except Failure:
@@ -102,7 +103,7 @@ def _follow(client: Client, job_id: Any, *, stderr: bool) -> None:
 @json_option
 @click.pass_context
 def wait(ctx: click.Context, job: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
-    """Wait until these jobs have ended.
+    """Wait until these jobs have ended, and tell how.
 
     Exit code 0 when all of them finished, 10 when one ended otherwise.
 
@@ -117,11 +118,17 @@ def wait(ctx: click.Context, job: tuple[str, ...], timeout: float | None, as_jso
         if missing:
             raise Failure("\n".join(missing))
         statuses = wait_for(client, ids, timeout)
+        failures = failures_of(client, statuses)
     if as_json:
-        print_json({"statuses": statuses})
+        print_json({"statuses": statuses, "failures": failures})
     else:
-        print_table(("ID", "STATUS"), [(str(one), status.value) for one, status in statuses.items()])
-    ctx.exit(outcome_of_wait(statuses))
+        rows = [(str(one), status.value, _exit_of(status, failures.get(one))) for one, status in statuses.items()]
+        print_table(("ID", "STATUS", "EXIT"), rows)
+    ctx.exit(outcome_of_wait(statuses, failures))
+
+
+def _exit_of(status: Status, failure: Document | None) -> str:
+    return exit_word(failure) if failure is not None else "0" if status is Status.FINISHED else ""
 
 
 def wait_for(client: Client, ids: Sequence[Any], timeout: float | None) -> dict[Any, Status]:
@@ -139,14 +146,24 @@ def wait_for(client: Client, ids: Sequence[Any], timeout: float | None) -> dict[
         return client.wait(ids, timeout, on_change)
 
 
-def outcome_of_wait(statuses: Mapping[Any, Status]) -> ExitCode:
-    """The exit code that waiting came to; names on stderr the jobs that did not finish well, or not in time."""
-    failed = {job: status for job, status in statuses.items() if status in FINAL and status != Status.FINISHED}
+def failures_of(client: Client, statuses: Mapping[Any, Status]) -> dict[Any, dict[str, Any]]:
+    """Of the jobs that ended, and not well: how; what the job itself says, one job at a time, for it may be large."""
+    failures: dict[Any, dict[str, Any]] = {}
+    for job, status in statuses.items():
+        if status in FINAL and status is not Status.FINISHED:
+            document = client.store.get(job) or {}
+            failures[job] = {name: document.get(name) for name in ("exit", "error")}
+    return failures
+
+
+def outcome_of_wait(statuses: Mapping[Any, Status], failures: Mapping[Any, Document]) -> ExitCode:
+    """The exit code that waiting came to; names on stderr the jobs that did not finish well or in time, and how they ended."""
     waiting = [job for job, status in statuses.items() if status not in FINAL]
-    for job, status in failed.items():
-        complain(f"job {job}: {status.value}; `execd explain` tells why")
+    for job, failure in failures.items():
+        how = exit_text(failure) or as_text(dig(failure, "error.kind"))
+        complain(f"job {job}: {statuses[job].value}{f', {how}' if how else ''}; `execd explain {job}` tells why")
     if waiting:
         complain(f"the time is over, {len(waiting)} of {len(statuses)} jobs have not ended")
-    if failed:
+    if failures:
         return ExitCode.JOB_FAILED
     return ExitCode.FAILED if waiting else ExitCode.DONE

@@ -64,6 +64,13 @@ def entries(document: Mapping[str, Any], path: str) -> list[Mapping[str, Any]]:
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
 
 
+def amount(value: Any) -> float | None:
+    """A number of seconds or bytes that is one: finite, and not below 0; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return value
+
+
 def shortened(text: str, longest: int) -> str:
     """The text, or its beginning and `…`."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
@@ -101,7 +108,9 @@ def _plain(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """ISO 8601 in UTC, to the millisecond."""
-    return _aware(moment).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    with suppress(OverflowError):
+        moment = _aware(moment).astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _aware(moment: datetime) -> datetime:
@@ -117,11 +126,15 @@ def local_text(moment: Any, today: datetime | None = None) -> str:
     if isinstance(moment, str):
         with suppress(ValueError):
             moment = datetime.fromisoformat(moment)
-    if isinstance(moment, int | float):
-        moment = datetime.fromtimestamp(moment, UTC)
+    if isinstance(moment, int | float) and not isinstance(moment, bool):
+        with suppress(ValueError, OverflowError, OSError):
+            moment = datetime.fromtimestamp(moment, UTC)
     if not isinstance(moment, datetime):
         return as_text(moment)
-    local = _aware(moment).astimezone()
+    try:
+        local = _aware(moment).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return utc_text(moment)  # at an end of the calendar, where the terminal's time zone would leave it
     if today is not None and local.date() == today.astimezone().date():
         return f"{local:%H:%M:%S}"
     return f"{local:%Y-%m-%d %H:%M:%S}"
@@ -131,7 +144,7 @@ def span_text(start: Any, end: Any) -> str:
     """The time between two dates, for a person; nothing where one of them is none."""
     if not (isinstance(start, datetime) and isinstance(end, datetime)):
         return ""
-    return format_duration(max(0.0, (end - start).total_seconds()))
+    return format_duration(max(0.0, (_aware(end) - _aware(start)).total_seconds()))
 
 
 def print_table(columns: Row, rows: Sequence[Row]) -> None:

@@ -12,6 +12,7 @@ from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
 from execution_engine.cli.explain import explain as explain_job
 from execution_engine.cli.output import (
+    amount,
     as_text,
     dig,
     entries,
@@ -39,7 +40,12 @@ def show(session: Session, job: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    print_facts(_facts(document, session.clock.now()))
+    print_job(document, session.clock.now())
+
+
+def print_job(document: Document, now: datetime) -> None:
+    """Prints everything about a job, for a person."""
+    print_facts(_facts(document, now))
     print_section("Results", ("SIZE", "FILE"), _result_rows(document))
     print_section("Attempts before", ("ATTEMPT", "STATUS", "ENDED", "EXIT", "SYSTEM"), _attempt_rows(document))
     print_section("History", ("AT", "STATUS", "WHY", "BY"), _history_rows(document))
@@ -90,10 +96,10 @@ def _place(document: Document) -> str:
 def _used(document: Document) -> str:
     words = []
     for name, what in (("wall", "real"), ("cpu", "cpu")):
-        if isinstance(seconds := dig(document, f"usage.{name}"), int | float):
+        if (seconds := amount(dig(document, f"usage.{name}"))) is not None:
             words.append(f"{format_duration(seconds)} {what}")
-    if isinstance(size := dig(document, "usage.memory"), int):
-        words.append(f"{format_size(size)} memory")
+    if (size := amount(dig(document, "usage.memory"))) is not None:
+        words.append(f"{format_size(int(size))} memory")
     return ", ".join(words)
 
 
@@ -156,10 +162,11 @@ def explain(session: Session, job: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        _print_explanation(facts)
+        print_explanation(facts)
 
 
-def _print_explanation(facts: Mapping[str, Any]) -> None:
+def print_explanation(facts: Mapping[str, Any]) -> None:
+    """Prints what `explain` found out, for a person."""
     print_facts({"job": as_text(facts["id"]), "status": as_text(facts["status"]), "why": "\n".join(facts["why"])})
     answers = [(as_text(a.get("route")), as_text(a.get("rule")), _answer(a)) for a in facts["routing"]]
     if facts["route"]:

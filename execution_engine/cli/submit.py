@@ -14,7 +14,7 @@ import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Failure, Session, json_option
-from execution_engine.cli.following import outcome_of_wait, wait_for
+from execution_engine.cli.following import failures_of, outcome_of_wait, wait_for
 from execution_engine.cli.output import print_json
 from execution_engine.errors import InvalidJob
 from execution_engine.quantities import format_size
@@ -79,11 +79,12 @@ def submit(
         ids = client.submit(documents)
         if not as_json:
             click.echo("\n".join(map(str, ids)))
-        statuses = wait_for(client, ids, timeout) if wait else None
+        statuses = wait_for(client, ids, timeout) if wait else {}
+        failures = failures_of(client, statuses)
     if as_json:
-        print_json({"ids": ids} | ({"statuses": statuses} if statuses is not None else {}))
-    if statuses is not None:
-        ctx.exit(outcome_of_wait(statuses))
+        print_json({"ids": ids} | ({"statuses": statuses, "failures": failures} if wait else {}))
+    if wait:
+        ctx.exit(outcome_of_wait(statuses, failures))
 
 
 def _documents(session: Session, files: Iterable[str], command: list[str] | None, options: dict[str, Any]) -> list[Document]:

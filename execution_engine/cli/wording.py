@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from execution_engine.cli.output import as_text, dig, local_text, span_text
-from execution_engine.jobs.status import FINAL
+from execution_engine.jobs.status import FINAL, Status
 
 Document = Mapping[str, Any]
 
@@ -19,10 +19,16 @@ def command_text(document: Document) -> str:
     return shlex.join(map(str, command)) if isinstance(command, list | tuple) else as_text(command)
 
 
+def status_of(document: Document) -> Status | None:
+    """The job's status; None where the document has something else there."""
+    status = document.get("status")
+    return Status(status) if type(status) in (str, Status) and status in set(Status) else None
+
+
 def run_time(document: Document, now: datetime) -> str:
     """How long the command ran, or has been running."""
     started, ended = dig(document, "times.started"), dig(document, "times.ended")
-    if document.get("status") in FINAL:
+    if status_of(document) in FINAL:
         return span_text(started, ended)
     return span_text(started, now)
 
@@ -52,7 +58,7 @@ def refusal(document: Document) -> str:
 def unconfirmed_kill(document: Document) -> str:
     """That the job's system was told to end it, and it has not ended; nothing otherwise."""
     requested = document.get("requested")
-    if document.get("status") in FINAL or dig(document, "requested.what") != "kill" or not dig(document, "requested.sent"):
+    if status_of(document) in FINAL or dig(document, "requested.what") != "kill" or not dig(document, "requested.sent"):
         return ""
     system = dig(document, "execution.system") or "its execution system"
     return f"kill was sent at {local_text(date_of(requested, 'at'))} to {system}, which has not confirmed it yet"

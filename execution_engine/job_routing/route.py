@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,9 +29,12 @@ class Rule:
         return f"{self.name}({', '.join(given)})" if self.parameters else self.name
 
     def ask(self, job: Job, route: str) -> Asked:
-        """The rule's answer about a job, on behalf of a route.  One that raises says no; the event `rule.failed` tells why."""
+        """The rule's answer about a job, on behalf of a route.
+
+        One that raises, or answers anything but True or False, says no; the event `rule.failed` tells why.
+        """
         try:
-            return Asked(route=route, rule=self.label, answer=bool(self.function(job)))
+            return Asked(route=route, rule=self.label, answer=_truth(self.function(job)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an administrator's code may raise anything, also `sys.exit()`
             text = "".join(traceback.format_exception_only(error)).strip()
             events.emit(
@@ -42,6 +46,14 @@ class Rule:
                 traceback=traceback.format_exc(limit=-20),
             )
             return Asked(route=route, rule=self.label, answer=False, error=text)
+
+
+def _truth(answer: object) -> bool:
+    """True or False; anything else (`"no"`, None of a forgotten `return`) would count as what nobody meant."""
+    if not isinstance(answer, bool):
+        shown = reprlib.repr(answer)
+        raise TypeError(f"it answered {shown}; expected True or False (for what is true or false otherwise: bool(…))")
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ read only), the others are the rule's parameters, by name; one without a default
 parameter that is called `clock` is not the configuration's: the engine gives its clock (`clock.now()`), so that a test can hold
 the time still.
 
-A rule should be quick: it is asked about every job.  One that raises has answered no, and the error is logged.
+A rule should be quick: it is asked about every job.  It answers True or False; one that raises, or answers anything else (`"no"`,
+None), has answered no, and the error is logged.
 """
 
 from __future__ import annotations

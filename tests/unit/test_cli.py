@@ -434,8 +434,32 @@ def test_wait_tells_by_its_exit_code_how_the_jobs_ended(execd: CommandLine, stat
     job = submit(execd, "--", "true")
     with execd.client() as client:
         move_all(client.store, status)
-    assert execd.json("wait", job, code=code) == {"statuses": {job: status.value}}
+    assert execd.json("wait", job, code=code)["statuses"] == {job: status.value}
     assert execd("wait", job).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("ending", "words", "cell"),
+    [
+        ({"exit": {"code": 3, "signal": None, "reason": "exit code"}}, "error, exit code 3", "3"),
+        (
+            {"exit": {"code": 143, "signal": "SIGTERM", "reason": "walltime"}},
+            "error, exit code 143 (SIGTERM), walltime",
+            "walltime",
+        ),
+        ({"exit": {"code": None, "signal": None, "reason": "no route"}}, "error, no route", "no route"),
+        ({"error": {"kind": "invalid job", "message": "m"}}, "error, invalid job", "-"),
+        ({"exit": {}}, "error", "-"),
+    ],
+)
+def test_who_waits_is_told_reason_and_exit_code(execd: CommandLine, ending: dict[str, object], words: str, cell: str):
+    job = submit(execd, "--", "true")
+    with execd.client() as client:
+        move_all(client.store, Status.ERROR, **ending)
+    result = execd("wait", job)
+    assert f"job {job}: {words}; `execd explain {job}` tells why" in result.stderr
+    assert result.stdout.splitlines()[1].split(maxsplit=2)[1:] == ["error", cell]
+    assert execd.json("wait", job, code=10)["failures"][job] | ending == {"exit": None, "error": None} | ending
 
 
 def test_wait_gives_up_in_time_and_says_so(execd: CommandLine):
@@ -445,7 +469,7 @@ def test_wait_gives_up_in_time_and_says_so(execd: CommandLine):
     assert "1 of 1 jobs have not ended" in result.stderr
     result = execd("submit", "--wait", "--timeout", "0", "--json", "--", "true")
     assert result.exit_code == 1
-    assert set(json.loads(result.stdout)) == {"ids", "statuses"}
+    assert set(json.loads(result.stdout)) == {"ids", "statuses", "failures"}
 
 
 def test_wait_names_all_jobs_that_are_not_there(execd: CommandLine):

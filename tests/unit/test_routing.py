@@ -76,19 +76,24 @@ def test_a_rule_that_raises_says_no_and_tells_why(told: list[events.Record]) -> 
     assert "in fails" in record["traceback"]
 
 
-@pytest.mark.parametrize(("value", "answer"), [(1, True), ("", False), (None, False), ([0], True)])
-def test_an_answer_that_is_no_bool_counts_by_its_truth(value: object, answer: bool) -> None:
-    assert rule("r", lambda _job: value).ask(JOB, "route").answer is answer
+@pytest.mark.parametrize("value", ["no", "yes", "", 1, 0, None, [0], [], object])
+def test_an_answer_that_is_neither_true_nor_false_is_a_no_and_told(value: object, told: list[events.Record]) -> None:
+    asked = rule("r", lambda _job: value).ask(JOB, "route")
+    assert asked.answer is False
+    assert f"it answered {value!r}; expected True or False" in str(asked.error)
+    assert told[0]["event"] == "rule.failed"
 
 
-def test_an_answer_whose_truth_cannot_be_told_is_a_no() -> None:
+def test_an_answer_that_cannot_even_be_shown_is_a_no() -> None:
     class Neither:
         def __bool__(self) -> bool:
             raise ValueError("neither")
 
-    assert rule("r", lambda _job: Neither()).ask(JOB, "route") == Asked(
-        route="route", rule="r", answer=False, error="ValueError: neither"
-    )
+        def __repr__(self) -> str:
+            raise ValueError("neither")
+
+    asked = rule("r", lambda _job: Neither()).ask(JOB, "route")
+    assert (asked.answer, "expected True or False" in str(asked.error)) == (False, True)
 
 
 def test_a_rule_that_exits_ends_no_actor() -> None:
