@@ -15,6 +15,8 @@ _OURS = "EXECD_"
 _OF_THE_SHELL = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "LINENO", "OPTIND", "PPID", "SHELLOPTS", "UID"})
 """Variables that one shell or another does not let be set; which shell /bin/sh is on the node, nobody knows here."""
 _MEGABYTE = 1 << 20
+_TO_ENV_A_VARIABLE = """"$@" /bin/sh -c 'exec "$0" "$@"'"""
+"""Before a program whose name `env` would take for an assignment."""
 
 
 def quote(text: str) -> str:
@@ -27,19 +29,21 @@ def quote(text: str) -> str:
 def command_line(command: Command) -> str:
     """The line that turns the shell into the command: no further process, and never a builtin of the shell.
 
+    The shell's own arguments are words to put before the command.
     Raises BuildError for a command that names no program.
     """
     if isinstance(command, str):
         if not command.strip():
             raise BuildError("command: an empty script; expected shell commands, or a list of a program and its arguments")
-        return f"exec /bin/sh {COMMAND_FILE}"
+        return f'exec "$@" /bin/sh {COMMAND_FILE}'
     if not command or not command[0]:
         raise BuildError("command: no program; expected a list of a program, which is not empty, and its arguments")
     if command[0].startswith("-"):
         raise BuildError(
             f"command: the program {command[0]!r} would be taken for an option; give its path, as in './{command[0]}'"
         )
-    return "exec " + " ".join(map(quote, command))
+    before = _TO_ENV_A_VARIABLE if "=" in command[0] else '"$@"'
+    return f"exec {before} " + " ".join(map(quote, command))
 
 
 def environment_lines(job: Job, directory: Path) -> str:

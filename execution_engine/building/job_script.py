@@ -1,22 +1,24 @@
 """The job script: what an execution system runs, on a machine where nothing of ours may be installed.
 
-It is a POSIX shell script that takes no arguments, no environment and no working directory from its surroundings, and it starts
-no process beside the command: all else is done by builtins.  What it does, in order:
+It is a POSIX shell script that needs no arguments, no environment and no working directory from its surroundings, and all but the
+command is done by builtins.  What it does, in order:
 
 - enters the job's directory, or ends with a message on its stderr (exit code 1) and runs nothing;
 - looks whether the directory is a later attempt's by now: then it is a copy that was submitted for an attempt that is over, and
   ends with 0 at once;
 - makes the start marker (O_EXCL).  A copy of the script that finds it there adds a line about itself to `.execd/copies` and ends
   with 0 at once: a command is never run twice;
+- opens the exit record, which the command does not inherit: whatever a job does to its directory, its end can be written;
 - runs the command with stdin /dev/null and `stdout` and `stderr` in the job's directory.  As anywhere, a program that is not
   found gives 127, one that cannot be executed 126, one that signal n ended 128 + n;
-- hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each.  INT and QUIT are handed on as TERM: POSIX lets a shell
-  start its background commands with these two ignored, and the command has to be in the background for the shell to hear
-  signals at all.  One that comes before the command was started ends it unstarted.  (bash forgets the code of a command that
-  ends in the very moment in which bash gets a signal: the record then says that the signal ended it);
-- writes the exit record (O_EXCL), whose line is one write.  No temporary file, no rename, no sync, which would cost three
-  processes: the line's end mark tells a reader whether it is whole.  Processes that the command left in the background are not
-  waited for;
+- hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each, and INT and QUIT as TERM.  The command has to be in the
+  background for the shell to hear signals at all, and a shell starts such a one with INT and QUIT ignored, which `env` takes back
+  where it can (it costs a process).  With the argument `foreground` nothing of this is needed: who starts the script so signals
+  the command itself.  A signal that comes before the command was started ends it unstarted.  (bash forgets the code of a command
+  that ends in the very moment in which bash gets a signal: the record then says that the signal ended it);
+- writes the exit record, whose line is one write.  No temporary file, no rename, no sync, which would cost three processes: the
+  line's end mark tells a reader whether it is whole.  Where the job's directory is no longer what it was, there is another record
+  beside it.  Processes that the command left in the background are not waited for;
 - ends with the command's code, but with 1 in place of 99 and 100, by which Grid Engine would understand "run it again" and
   "disable the queue"; the truth is in the record.  When the record cannot be written it says so on stderr and ends with 1.
 
@@ -30,12 +32,21 @@ from pathlib import Path
 
 from execution_engine.building.command_line import command_line, environment_lines, quote
 from execution_engine.building.earlier_attempts import place_of_attempt
-from execution_engine.jobs.exit_record import COPIES, COPY_HEAD, END_MARK, EXIT_HEAD, RECORD, START_HEAD, START_MARKER
+from execution_engine.jobs.exit_record import (
+    COPIES,
+    COPY_HEAD,
+    END_MARK,
+    EXIT_HEAD,
+    RECORD,
+    START_HEAD,
+    START_MARKER,
+    spare_record,
+)
 from execution_engine.jobs.job import Job
 
 _SCRIPT = """\
 #!/bin/sh
-# Job {id}, attempt {attempt}; made by execd.  Needs nothing but a POSIX shell, and starts no process but the command.
+# Job {id}, attempt {attempt}; made by execd.  Needs nothing but a POSIX shell.
 execd_fail() {{ echo "execd: job {id}: $1" >&2; exit 1; }}
 umask 077
 cd {directory} || execd_fail 'cannot enter its directory; the command was not run'
@@ -44,7 +55,7 @@ execd_pass() {{
     execd_signal=$1
     if [ -n "$!" ]; then kill -s "$1" "$!" 2>/dev/null; else execd_early=$1; fi
 }}
-execd_signal= execd_early= execd_host=
+execd_signal= execd_early= execd_host= execd_code=
 trap 'execd_pass TERM' TERM INT QUIT
 trap 'execd_pass HUP' HUP
 trap 'execd_pass USR1' USR1
@@ -64,39 +75,52 @@ if ! true 2>/dev/null >{marker}; then
     execd_fail 'cannot make {marker}; the command was not run'
 fi
 set +C
+command exec 9>>{record} || execd_fail 'cannot make {record}; the command was not run'
 {{ read -r execd_host </proc/sys/kernel/hostname; }} 2>/dev/null
 echo "{start_head} attempt={attempt} pid=$$ host=$execd_host {end}" >>{marker} ||
     execd_fail 'cannot write {marker}; the command was not run'
 
-{{
-[ -z "$execd_early" ] || exec /bin/sh -c 'kill -s "$0" $$' "$execd_early"
+execd_command() {{ # the arguments are words to put before the command
+    [ -z "$execd_early" ] || exec /bin/sh -c 'kill -s "$0" $$' "$execd_early"
 {environment}
-PATH=${{PATH:-/usr/local/bin:/usr/bin:/bin}}
-export PATH
+    PATH=${{PATH:-/usr/local/bin:/usr/bin:/bin}}
+    export PATH
 {command}
-}} </dev/null >stdout 2>stderr &
-
-wait "$!"
-execd_code=$?
-while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the command
-    execd_signal=
-    kill -0 "$!" 2>/dev/null
-    execd_gone=$?
-    wait "$!" 2>/dev/null
-    execd_again=$?
-    case $execd_gone$execd_again in
-    [1-9]127) ;; # gone before: its end was told by the wait before
-    *-1) ;;      # bash lost it: the signal's own code stays
-    *) execd_code=$execd_again ;;
-    esac
-done
-trap '' HUP INT QUIT TERM USR1 USR2 XCPU
-
-set -C
-{{
+}}
+execd_record() {{
     times
     echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host {end}"
-}} >{record} || execd_fail "cannot write {record}; the command ended with $execd_code"
+}}
+
+if [ "${{1-}}" = foreground ]; then
+    (execd_command) </dev/null >stdout 2>stderr 9>&-
+    execd_code=$?
+else
+    {{
+        if env --default-signal=INT,QUIT true; then set -- env --default-signal=INT,QUIT; else set --; fi 2>/dev/null
+        execd_command "$@"
+    }} </dev/null >stdout 2>stderr 9>&- &
+    wait "$!"
+    execd_code=$?
+    while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the command
+        execd_signal=
+        kill -0 "$!" 2>/dev/null
+        execd_gone=$?
+        wait "$!" 2>/dev/null
+        execd_again=$?
+        case $execd_gone$execd_again in
+        [1-9]127) ;; # gone before: its end was told by the wait before
+        *-1) ;;      # bash lost it: the signal's own code stays
+        *) execd_code=$execd_again ;;
+        esac
+    done
+fi
+trap '' HUP INT QUIT TERM USR1 USR2 XCPU
+
+execd_record >&9 || execd_fail "cannot write {record}; the command ended with $execd_code"
+if [ ! -s {directory}/{record} ] && [ ! -e {directory}/{kept} ]; then # the command took away, moved or replaced what was here
+    execd_record >{spare} || execd_fail "cannot write a record beside the directory; the command ended with $execd_code"
+fi
 case $execd_code in 99 | 100) exit 1 ;; esac
 exit $execd_code
 """
@@ -111,6 +135,7 @@ def job_script(job: Job, directory: Path) -> str:
         kept=place_of_attempt(job.attempt),
         marker=START_MARKER,
         record=RECORD,
+        spare=quote(spare_record(directory, job.attempt)),
         copies=COPIES,
         copy_head=COPY_HEAD,
         start_head=START_HEAD,

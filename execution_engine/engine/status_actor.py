@@ -13,7 +13,7 @@ from execution_engine.engine.actor import Workplace, ended
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.verdict import Observed, judge
 from execution_engine.errors import ExecutionSystemError
-from execution_engine.jobs.exit_record import ExitRecord, read_copies, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import ExitRecord, find_exit_record, read_copies, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.notification.notifier import Notifier
@@ -130,7 +130,7 @@ class StatusActor(LaneActor):
             return None  # the script has written its record and is about to end; the system will say so at once
         gone = record is not None or status in _GONE
         if gone and record is None:
-            record = self._record(job)  # it may have been written between the two looks
+            record = find_exit_record(Path(job.dir or "/nonexistent"), job.attempt)  # perhaps written between the two looks
         if gone and record is None and (other := self._other_copy(job)) is not None:
             return Change(job, job.status, fields={"execution.job_no": other})
         seen = Observed(

@@ -8,6 +8,9 @@ of the script, which runs nothing, adds a line to a third file.
 
     0m0.000000s 0m0.010000s 0m2.400000s 0m0.030000s execd-exit-1 code=0 attempt=1 host=node7 end
 
+The record is opened before the command starts, so it is empty while that runs.  A job that takes away, moves or replaces its
+directory has another record beside it, `.ID.ATTEMPT.exit`.
+
 A line is whole or it is not there: it is written in one piece and carries an end mark; a reader that does not find the mark
 (a full disk, a network file system that shows the file late) takes it as absent and reads again later.
 
@@ -75,7 +78,11 @@ class StartMarker:
 
 def read_exit_record(directory: Path) -> ExitRecord | None:
     """The record of the job in `directory`, or None when there is no whole one (yet)."""
-    found = _read(f"{directory}/{RECORD}", EXIT_HEAD)
+    return _exit_record(f"{directory}/{RECORD}", directory)
+
+
+def _exit_record(path: str, directory: Path) -> ExitRecord | None:
+    found = _read(path, EXIT_HEAD)
     if found is None:
         return None
     code, attempt = found.whole("code"), found.whole("attempt")
@@ -85,6 +92,19 @@ def read_exit_record(directory: Path) -> ExitRecord | None:
     wall = None if begun is None else max(0.0, round(found.written - begun, 3))
     started = None if wall is None else found.written - wall
     return ExitRecord(code, attempt, found.fields.get("host", ""), started, found.written, wall, _cpu(found.before))
+
+
+def find_exit_record(directory: Path, attempt: int) -> ExitRecord | None:
+    """The record of a job that has ended, whatever became of its directory; None when there is no whole one (yet)."""
+    record = read_exit_record(directory)
+    if record is not None and record.attempt == attempt:
+        return record
+    return _exit_record(spare_record(directory, attempt), directory)
+
+
+def spare_record(directory: Path, attempt: int) -> str:
+    """Where the record is as well when the job's directory was taken away, moved or replaced."""
+    return f"{directory.parent}/.{directory.name}.{attempt}.exit"
 
 
 def read_start_marker(directory: Path) -> StartMarker | None:

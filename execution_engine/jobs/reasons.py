@@ -12,7 +12,7 @@ REASONS = {
     "killed": "somebody asked for it",
     "node lost": "its system has the job no longer, and it left no exit record",
     "never started": "its system has the job no longer, and its command never started",
-    "no exit record": "it ended, but its script could not write how (a full disk, a directory that was removed)",
+    "no exit record": "it ended, but its script could not write how (a full disk, say)",
     "submission refused": "its system refused it",
     "no route": "no route of the configuration takes it",
     "build failed": "its directory or its script could not be made",

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from execution_engine.errors import ExecutionSystemError, NotSupported, SystemFull
-from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord, find_exit_record, read_start_marker
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import format_duration, format_size
@@ -326,8 +326,7 @@ def _final_status(job: Job, usage: UsageRecord) -> Status:
 
 
 def _exit_record(job: Job) -> ExitRecord | None:
-    record = read_exit_record(Path(_directory(job)))
-    return record if record is not None and record.attempt == job.attempt else None
+    return find_exit_record(Path(_directory(job)), job.attempt)
 
 
 def _last_words(job: Job) -> str:

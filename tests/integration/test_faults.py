@@ -188,8 +188,17 @@ def test_a_command_that_ended_well_on_a_full_disk_has_no_exit_record_and_no_made
     assert "ended with" in job["error"]["details"]
 
 
-def test_a_job_that_removes_its_own_directory_did_start_and_holds_its_slot_no_longer_than_it_runs(engine: Engine) -> None:
-    jobs = engine.run(*({"command": "rm -rf $EXECD_JOB_DIR"} for _ in range(4)), timeout=20)
+def test_a_job_that_does_away_with_its_directory_ends_as_its_command_did(engine: Engine) -> None:
+    removed = "rm -rf $EXECD_JOB_DIR"
+    replaced = "mv $EXECD_JOB_DIR $EXECD_JOB_DIR.moved; mkdir -p $EXECD_JOB_DIR/.execd"
+    commands = [f"{away}; exit {code}" for away in (removed, replaced, "chmod -R a-w .") for code in (0, 7)]
+    jobs = engine.run(*({"command": command} for command in commands), timeout=20)
+    assert [(job["status"], job["exit"]["code"]) for job in jobs] == [("finished", 0), ("error", 7)] * 3
+
+
+def test_a_job_without_a_record_did_start_and_holds_its_slot_no_longer_than_it_runs(engine: Engine) -> None:
+    nowhere = "ln -s /dev/null $EXECD_JOB_DIR/../.${EXECD_JOB_DIR##*/}.1.exit; rm -rf $EXECD_JOB_DIR"
+    jobs = engine.run(*({"command": nowhere} for _ in range(4)), timeout=20)
     assert {(job["status"], job["exit"]["reason"]) for job in jobs} == {("error", "no exit record")}
 
 

@@ -181,9 +181,9 @@ def test_a_job_that_writes_a_lot_and_leaves_a_child_behind_ends_well(engine: Eng
     assert (Path(job["dir"]) / "stdout").stat().st_size == 100_000_000
 
 
-def test_a_job_whose_directory_vanishes_ends_as_one_without_a_record(engine: Engine) -> None:
-    (job,) = engine.run({"command": "rm -rf $EXECD_JOB_DIR"})
-    assert (job["status"], job["exit"]["reason"]) == ("error", "no exit record")
+def test_a_job_that_removes_its_directory_ends_as_its_command_did(engine: Engine) -> None:
+    jobs = engine.run(*({"command": f"rm -rf $EXECD_JOB_DIR; exit {code}"} for code in (0, 7)))
+    assert [(job["status"], job["exit"]["code"]) for job in jobs] == [("finished", 0), ("error", 7)]
 
 
 def test_a_job_whose_directory_is_gone_before_it_starts_never_started(engine: Engine) -> None:

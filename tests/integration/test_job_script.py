@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from execution_engine.jobs.exit_record import read_copies, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import find_exit_record, read_copies, read_exit_record, read_start_marker
 from tests.support.building import SHELLS, BuiltJob, until
 
 Make = Callable[..., BuiltJob]
@@ -278,18 +279,59 @@ def test_what_the_command_left_in_the_background_is_not_waited_for(make: Make) -
         os.kill(int(job.text("left")), 0)
 
 
-def test_a_job_that_removes_its_execd_directory_gets_no_record_and_the_script_says_so(make: Make) -> None:
-    job = make("rm -rf .execd")
+AWAY = {
+    "removes what is execd's": "rm -rf .execd",
+    "removes it": 'rm -rf "$EXECD_JOB_DIR"',
+    "moves it": 'mv "$EXECD_JOB_DIR" "$EXECD_JOB_DIR.moved"',
+    "replaces it": 'mv "$EXECD_JOB_DIR" "$EXECD_JOB_DIR.moved"; mkdir -p "$EXECD_JOB_DIR/.execd"',
+    "replaces it by a file": 'mv "$EXECD_JOB_DIR" "$EXECD_JOB_DIR.moved"; : >"$EXECD_JOB_DIR"',
+    "makes it read-only": "chmod -R a-w . && ! touch file 2>/dev/null && chmod a-wx .execd",
+    "replaces the record": "rm .execd/exit; mkdir .execd/exit; rmdir .execd/exit; ln -s /dev/zero .execd/exit",
+}
+
+
+@pytest.mark.parametrize("how", ["", "foreground"])
+@pytest.mark.parametrize("away", AWAY)
+def test_whatever_a_job_does_to_its_directory_its_end_is_told(make: Make, away: str, how: str) -> None:
+    job = make(f"{AWAY[away]} && exit 5")
+    job.argv += [how] if how else []
+    if away == "makes it read-only" and os.geteuid() == 0:
+        job.argv = ["unshare", "--map-user=1000", *job.argv]  # as somebody who is not allowed everything
     done = job.run()
-    assert done.returncode == 1
-    assert b"cannot write .execd/exit; the command ended with 0" in done.stderr
-    assert read_exit_record(job.directory) is None
+    if b"unshare" in done.stderr:
+        pytest.skip("namespaces of users are not allowed here")
+    assert (done.returncode, done.stderr) == (5, b"")
+    record = find_exit_record(job.directory, 1)
+    assert record is not None
+    assert (record.code, record.attempt, find_exit_record(job.directory, 2)) == (5, 1, None)
 
 
-def test_a_record_that_the_job_wrote_itself_is_not_completed(make: Make) -> None:
-    job = make("echo mine >.execd/exit")
-    assert job.run().returncode == 1
-    assert job.text(".execd/exit") == "mine\n"
+def test_a_record_that_the_job_wrote_itself_does_not_count(make: Make) -> None:
+    job = make("cat .execd/exit; echo execd-exit-1 code=0 attempt=1 host=here end >.execd/exit; exit 5")
+    assert job.end()[1].code == 5
+    assert job.text("stdout") == "", "nothing is in it while the command runs"
+
+
+@pytest.mark.parametrize("how", ["", "foreground"])
+def test_the_command_has_none_of_the_script_s_files(make: Make, how: str) -> None:
+    job = make("ls -l /proc/self/fd >fds; : >ready; while [ ! -e stop ]; do sleep 0.02; done & exit 0")
+    job.argv += [how] if how else []
+    with job.started() as script:
+        assert script.wait(20) == 0
+        job.wait_for("ready")
+        assert ".execd/exit" not in job.text("fds")
+        (job.directory / "stop").touch()
+
+
+def test_a_copy_of_an_earlier_attempt_that_ends_late_leaves_nothing_beside_the_directory(make: Make) -> None:
+    first = make(": >ready; while [ ! -e stop ]; do sleep 0.02; done")
+    with first.started() as script:
+        first.wait_for("ready")
+        second = make("true", attempt=2)
+        (second.directory / ".execd/attempt-1/stop").touch()
+        assert script.wait(20) == 0
+    assert find_exit_record(second.directory, 1) is None
+    assert [path.name for path in second.directory.parent.iterdir()] == [second.directory.name]
 
 
 def test_on_a_full_disk_the_script_fails_and_leaves_no_record(tmp_path: Path) -> None:
@@ -313,16 +355,55 @@ def test_on_a_full_disk_the_script_fails_and_leaves_no_record(tmp_path: Path) ->
     assert "code=" not in done.stderr
 
 
-def test_the_script_starts_no_process_but_the_command(make: Make) -> None:
+@pytest.mark.parametrize(("how", "started"), [("foreground", 1), ("", 2)])
+def test_the_script_starts_no_process_but_the_command_and_env_where_that_is_needed(make: Make, how: str, started: int) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     job = make(["true"])
     calls = "trace=fork,vfork,clone,clone3"
-    done = subprocess.run(["strace", "-f", "-qq", "-e", calls, *job.argv], capture_output=True, text=True, timeout=20)
+    argv = ["strace", "-f", "-qq", "-e", calls, *job.argv, *([how] if how else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
     if "ptrace" in done.stderr:
         pytest.skip("tracing is not allowed here")
     assert (done.returncode, job.record().code) == (0, 0)
-    assert len([line for line in done.stderr.splitlines() if "clone" in line or "fork" in line]) == 1, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "clone" in line or "fork" in line]) == started, done.stderr
+
+
+INTERRUPTED = {
+    "a shell": ["bash", "-c", 'trap "exit 3" INT; kill -INT $$; sleep 1; echo survived'],
+    "its children": "bash -c 'trap \"exit 3\" INT; kill -INT $$; sleep 1; echo survived'",
+    "Python": [
+        sys.executable,
+        "-c",
+        "import os, sys\ntry: os.kill(os.getpid(), 2)\nexcept KeyboardInterrupt: sys.exit(3)\nprint('survived')",
+    ],
+    "a program of an odd name": ["./a=b"],
+}
+
+
+@pytest.mark.parametrize("how", ["", "foreground"])
+@pytest.mark.parametrize("what", INTERRUPTED)
+def test_a_command_hears_an_interrupt_as_anywhere_else(make: Make, what: str, how: str) -> None:
+    odd = "#!/bin/bash\ntrap 'exit 3' INT; kill -INT $$; sleep 1; echo survived"
+    job = make(INTERRUPTED[what], inputs={"a=b": odd}, env={"PATH": os.environ["PATH"]})
+    job.argv += [how] if how else []
+    assert job.end()[1].code == 3, job.text("stdout") + job.text("stderr")
+
+
+def test_where_env_cannot_help_the_command_runs_all_the_same(make: Make) -> None:
+    job = make("echo ran", inputs={"bin/env": "#!/bin/sh\nexit 125"})
+    with_path = {"PATH": f"{job.directory}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(job.argv, env=with_path, cwd="/", capture_output=True, timeout=20, check=False)
+    assert (done.returncode, job.text("stdout"), job.text("stderr")) == (0, "ran\n", "")
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR1"])
+def test_a_signal_before_a_command_in_the_foreground_was_started_ends_it_unstarted(make: Make, name: str) -> None:
+    job = make("echo ran >ran; exec sleep 30")
+    job.script.write_text(job.script.read_text().replace("set +C\n", f"set +C\nkill -s {name} $$\n", 1))
+    job.argv.append("foreground")
+    assert job.end()[1].signal == f"SIG{name}"
+    assert job.text("ran") == ""
 
 
 def test_the_exit_record_appears_at_once(make: Make) -> None:

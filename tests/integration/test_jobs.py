@@ -215,10 +215,10 @@ def test_a_job_that_writes_a_lot_and_leaves_children_behind_ends_and_frees_its_s
     assert [job["status"] for job in jobs] == ["finished"] * 4
 
 
-def test_a_job_whose_directory_vanishes_ends_and_holds_up_nobody(make_engine: MakeEngine) -> None:
+def test_a_job_whose_directory_vanishes_with_those_around_it_ends_and_holds_up_nobody(make_engine: MakeEngine) -> None:
     engine = make_engine(engine={"grace": "1s"})
     engine.start()
-    (job_id,) = engine.submit({"command": "rm -rf $EXECD_JOB_DIR; sleep 0.3"})
+    (job_id,) = engine.submit({"command": "rm -rf ${EXECD_JOB_DIR%/*}; sleep 0.3"})
     (job,) = engine.wait([job_id])
     assert job["status"] == "error"
     assert engine.run({"command": ["true"]})[0]["status"] == "finished"

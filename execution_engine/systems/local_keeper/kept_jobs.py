@@ -27,6 +27,8 @@ from execution_engine.systems.local_keeper.records import (
 _LOAD = 50
 """A look at all processes of the machine that took t seconds is followed by at least 50 t without one."""
 _SHELL = "/bin/sh"
+_FOREGROUND = "foreground"
+"""To the job script: its command gets every signal from here, and none over the script."""
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -216,7 +218,7 @@ class KeptJobs:
             os.stat(self._script)  # sh would say so in a log that nobody reads
             return os.posix_spawn(
                 _SHELL,
-                [_SHELL, os.path.join(directory, self._script)],
+                [_SHELL, os.path.join(directory, self._script), _FOREGROUND],
                 environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
