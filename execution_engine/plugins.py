@@ -7,8 +7,6 @@ within `all_or_nothing()` and `Registry.renewed()` everything is as before if it
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,10 +18,9 @@ from types import ModuleType
 from typing import TypeVar
 
 from execution_engine.errors import PluginError
-from execution_engine.users import as_user, name_of
+from execution_engine.users import fault
 
 _PREFIX = "execd_plugins."
-_MAX_LINKS = 40
 _T = TypeVar("_T")
 
 
@@ -120,59 +117,14 @@ def load_file(file: Path, kind: str) -> ModuleType:
 
 
 def trusted(path: Path) -> None:
-    """Raises PluginError if anybody but root and this process' user could change a file, or put another in its place.
-
-    Looks at the file or directory itself, at every directory above it, and at every symbolic link on the way and what that leads
-    to.  A directory that all may write to is harmless above the file if it is sticky, as `/tmp` is.
-    """
-    steps = list(_walk(path))
-    for step, status in steps:
-        if status.st_uid not in (0, os.geteuid()):
-            raise PluginError(
-                f"{path}: not used, because {_named(step, path)} belongs to user {name_of(status.st_uid)}, who could change it; "
-                f"{_advice(step, status.st_uid)}"
-            )
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and step != steps[-1][0]
-        if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not sticky:
-            raise PluginError(
-                f"{path}: not used, because others could change {_named(step, path)} "
-                f"(mode {stat.S_IMODE(status.st_mode):04o}); mend it with: chmod go-w {shlex.quote(str(step))}"
-            )
-
-
-def _walk(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every directory, link and file on the way to `path`, from the root, with links followed one at a time."""
-    here, links = Path("/"), 0
-    ahead = list(reversed(path.absolute().parts[1:]))
+    """Raises PluginError if anybody but root and this process' user could change a file, or put another in its place."""
     try:
-        yield here, here.lstat()
-        while ahead:
-            part = ahead.pop()
-            step = here.parent if part == ".." else here / part
-            status = step.lstat()
-            yield step, status
-            if not stat.S_ISLNK(status.st_mode):
-                here = step
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                raise PluginError(f"{path}: goes in circles through symbolic links")
-            target = step.readlink()
-            here = Path("/") if target.is_absolute() else here
-            ahead.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+        wrong = fault(path)
+        path.stat()
     except OSError as error:
         raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _advice(step: Path, owner: int) -> str:
-    """What to do about another user's file.  Root hears nothing of chown: that would take an engine's files from its user."""
-    if os.geteuid() == 0:
-        return as_user(owner)
-    return f"mend it with: chown -h {os.geteuid()} {shlex.quote(str(step))}"
-
-
-def _named(step: Path, path: Path) -> str:
-    return "it" if step == path.absolute() else str(step)
+    if wrong:
+        raise PluginError(f"{path}: not used, because {wrong}")
 
 
 def _files(directory: Path) -> list[Path]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from execution_engine.cli import probe
 from execution_engine.clock import Clock
-from execution_engine.config import Config, Database
+from execution_engine.config import Config, Database, safety
 from execution_engine.engine.assembly import Site
 from execution_engine.errors import StoreError
 from execution_engine.quantities import format_size
 from execution_engine.store import open_store
+from execution_engine.users import making, name_of, nearest
 
 _LEAST_FREE = 10 << 20
 _LEAST_INODES = 1000
@@ -39,9 +40,14 @@ def examine(site: Site, clock: Clock) -> Iterator[Finding]:
 
 
 def of_essentials(config: Config, clock: Clock) -> Iterator[Finding]:
-    """Looks at the database and the directories: all that can be seen when the rest of the configuration is bad."""
-    yield _database(config.database, clock)
-    yield from _directories(config)
+    """Looks at user, database and directories: all that can be seen when the rest of the configuration is bad."""
+    if safety.runs_as_root(config):
+        yield Finding("warning", True, safety.AS_ROOT)
+    if wrong := safety.wrong_user(config):
+        yield Finding("user", False, wrong)
+    unsafe = dict(safety.faults(config))
+    yield Finding("database", False, unsafe["database"]) if "database" in unsafe else _database(config.database, clock)
+    yield from _directories(config, unsafe)
 
 
 def _configuration(site: Site) -> Iterator[Finding]:
@@ -58,8 +64,7 @@ def _configuration(site: Site) -> Iterator[Finding]:
 
 def _database(database: Database, clock: Clock) -> Finding:
     try:
-        if database.url.startswith("sqlite:"):
-            embedded = Path(database.url.removeprefix("sqlite:///"))
+        if (embedded := database.file) is not None:
             directory = _writable("database", embedded.parent, f"{embedded} is not there yet; the engine makes it")
             if not directory.ok or not embedded.exists():
                 return directory
@@ -71,8 +76,12 @@ def _database(database: Database, clock: Clock) -> Finding:
         return Finding("database", False, f"{error.filename}: {error.strerror}")
 
 
-def _directories(config: Config) -> Iterator[Finding]:
+def _directories(config: Config, unsafe: Mapping[str, str]) -> Iterator[Finding]:
+    """`unsafe`: what is wrong with those that others could change, by key."""
     for what, path in (("jobs_dir", config.jobs_dir), ("run_dir", config.run_dir), ("log directory", config.log.file.parent)):
+        if what in unsafe:
+            yield Finding(what, False, unsafe[what])
+            continue
         try:
             yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
         except OSError as error:
@@ -81,13 +90,13 @@ def _directories(config: Config) -> Iterator[Finding]:
 
 def _writable(what: str, path: Path, message: str) -> Finding:
     """Whether this user can write into the directory, or make it, and there is room.  Raises OSError where nobody can look."""
-    nearest = next(p for p in (path, *path.parents) if p.exists())
-    if not nearest.is_dir():
-        return Finding(what, False, f"{nearest} is not a directory")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        return Finding(what, False, f"{nearest} cannot be written by the user who calls; give it to the engine's user")
-    if short := shortage(os.statvfs(nearest)):
-        return Finding(what, False, f"{nearest}: {short}")
+    place, owner = nearest(path)
+    if not place.is_dir():
+        return Finding(what, False, f"{place} is not a directory")
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Finding(what, False, f"{place} cannot be written by {name_of(os.geteuid())}; {making(path, owner)}")
+    if short := shortage(os.statvfs(place)):
+        return Finding(what, False, f"{place}: {short}")
     return Finding(what, True, message)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,7 @@ import click
 from execution_engine.cli.output import harmless
 from execution_engine.clock import SystemClock
 from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob, NoSuchJob
+from execution_engine.users import become
 
 if TYPE_CHECKING:
     from execution_engine.client import Client
@@ -45,10 +48,13 @@ class Session:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration of `-c`, or the first of the usual places that has one.  Raises ConfigError."""
+        """The configuration of `-c`, or the first of the usual places that has one; root becomes the user that it names.
+
+        Raises ConfigError.
+        """
         from execution_engine.config import load
 
-        return load(self.path)
+        return self._as_its_user(load)
 
     @cached_property
     def essentials(self) -> Config:
@@ -56,15 +62,10 @@ class Session:
 
         A mistake elsewhere in it must not take a running engine and its jobs away: it is told on stderr.  Raises ConfigError.
         """
-        from execution_engine.config import load_essentials
-
         try:
             return self.config
         except ConfigError as error:
-            try:
-                usable = load_essentials(self.path)
-            except ConfigError:
-                raise error from None
+            usable = self.usable(error)
             complain(f"{message_of(error)}\nwarning: the configuration is bad; going on with its database and directories")
             return usable
 
@@ -85,6 +86,28 @@ class Session:
                 raise error from None
             complain(f"{message_of(error)}\nwarning: the configuration cannot be used; going on with the engine on {found}")
             return found
+
+    def usable(self, error: ConfigError) -> Config:
+        """What is good of a configuration that has this error.  Raises the error when that is too little."""
+        from execution_engine.config import load_essentials
+
+        try:
+            return self._as_its_user(load_essentials)
+        except ConfigError:
+            raise error from None
+
+    def _as_its_user(self, load: Callable[[Path | None], Config]) -> Config:
+        """Whatever root does with an engine's files it does as the engine's user, who could otherwise lead it astray by them."""
+        config = load(self.path)
+        if not become(config.user):
+            return config
+        if not os.access(sys.executable, os.X_OK) or not os.access(__file__, os.R_OK):
+            place = f"{sys.executable} with {Path(__file__).parents[1]}"
+            raise ConfigError([f"user: {config.user} cannot run {place}; install execd where that user can, such as /opt/execd"])
+        try:
+            return load(self.path)  # home directory and secrets are that user's
+        except ConfigError as error:
+            raise ConfigError([*error.problems, f"user: {config.user}, whom root became for this engine, finds it so"]) from None
 
     def client(self) -> Client:
         """A client of the configured database; connects when it is entered."""

@@ -65,17 +65,12 @@ def _findings(session: Session) -> Iterable[Finding]:
 def _patient(session: Session) -> tuple[Patient, list[str]]:
     """What is to be examined, and what is wrong with its configuration.  Raises ConfigError when its essentials are bad."""
     from execution_engine.cli.diagnosis.patient import Patient
-    from execution_engine.config import load_essentials
     from execution_engine.engine.assembly import assemble
 
     try:
         site = assemble(session.config)
     except ConfigError as error:
-        try:
-            essentials = load_essentials(session.path)
-        except ConfigError:
-            raise error from None
-        return Patient(essentials, None, session.clock), error.problems
+        return Patient(session.usable(error), None, session.clock), error.problems
     return Patient(site.config, site, session.clock), []
 
 

@@ -44,9 +44,17 @@ def start(session: Session, foreground: bool, as_json: bool) -> None:
     """
     from execution_engine import master
 
+    _warn_root(session)
     pid = master.start(session.config.file, foreground=foreground)
     if not foreground:
         _say("started", pid, as_json=as_json)
+
+
+def _warn_root(session: Session) -> None:
+    from execution_engine.config import safety
+
+    if safety.runs_as_root(session.config):
+        complain(f"warning: {safety.AS_ROOT}")
 
 
 @click.command()
@@ -74,6 +82,7 @@ def restart(session: Session, timeout: float, as_json: bool) -> None:
     from execution_engine import master
 
     config = session.config
+    _warn_root(session)
     try:
         master.stop(config.run_dir, timeout)
     except master.NotRunning:

@@ -11,6 +11,7 @@ import click
 from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session
 from execution_engine.cli.output import print_json, print_table
 from execution_engine.errors import ConfigError
+from execution_engine.users import closed_to_others
 
 if TYPE_CHECKING:
     from execution_engine.cli.checks import Finding
@@ -54,7 +55,8 @@ def init(directory: Path, as_json: bool) -> None:
 def _make_directory(path: Path, mode: int) -> None:
     """Makes a directory where there is none; one that is there keeps its mode."""
     if not path.is_dir():
-        path.mkdir(parents=True)
+        with closed_to_others():
+            path.mkdir(parents=True)
         path.chmod(mode)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from execution_engine.config import document, wording
+from execution_engine.config import document, safety, wording
 from execution_engine.config.document import Document
 from execution_engine.config.models import Config
 from execution_engine.config.places import Keys, Problems, one_line
@@ -20,7 +20,7 @@ from execution_engine.plugins import trusted
 VARIABLE = "EXECD_CONFIG"
 USUAL_PLACES = (Path("conf/execd.yaml"), Path("execd.yaml"), Path("/etc/execd/execd.yaml"))
 
-ESSENTIALS = ("database", "jobs_dir", "run_dir", "log")
+ESSENTIALS = ("user", "database", "jobs_dir", "run_dir", "log")
 """What is needed to find a running engine and its jobs."""
 _NOT_READ: dict[str, Any] = {
     "execution_systems": {"not-read": {"class": "not read"}},
@@ -69,8 +69,10 @@ def find_run_dir(path: Path | None = None, environment: Mapping[str, str] = os.e
 def load_anew(path: Path, old: Config) -> Config:
     """The configuration in place of `old` in a running engine.  Raises ConfigError, also for a change that needs a restart."""
     new = load(path)
-    changed = {"database": old.database != new.database, "run_dir": old.run_dir != new.run_dir}
-    if problems := [f"{new.file}: {key}: a change needs `execd restart`" for key, is_new in changed.items() if is_new]:
+    changed = {"user": old.user != new.user, "database": old.database != new.database, "run_dir": old.run_dir != new.run_dir}
+    problems = [f"{new.file}: {key}: a change needs `execd restart`" for key, is_new in changed.items() if is_new]
+    problems += [f"{new.place(key)}: {key}: {wrong}" for key, wrong in safety.faults(new)]
+    if problems:
         raise ConfigError(problems)
     return new
 

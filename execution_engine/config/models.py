@@ -6,6 +6,7 @@ Paths and `sqlite:///` URLs are made absolute when a model is validated with the
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from pydantic import (
 from execution_engine.config.places import Places
 from execution_engine.quantities import format_duration, parse_duration, parse_size
 
+_SQLITE = "sqlite:///"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SOCKET_PATH_ROOM = 100
 """Bytes that a run_dir may have: a unix socket's path ends at 107, and the names of the sockets want the rest."""
@@ -45,12 +47,12 @@ def _database_url(url: str, info: ValidationInfo) -> str:
     scheme = urlsplit(url).scheme
     if scheme in ("mongodb", "mongodb+srv"):
         return url
-    path = url.removeprefix("sqlite:///")
+    path = url.removeprefix(_SQLITE)
     if path == url:
         raise ValueError("expected a URL that begins with sqlite:///, mongodb:// or mongodb+srv://")
     if path in ("", ":memory:"):
         raise ValueError("expected the path of a file after sqlite:/// (several processes use it: it cannot be in memory)")
-    return f"sqlite:///{_anchored(Path(path), info)}"
+    return f"{_SQLITE}{_anchored(Path(path), info)}"
 
 
 def _plain_name(name: str) -> str:
@@ -64,6 +66,14 @@ def _socket_room(path: Path) -> Path:
     if len(os.fsencode(path)) > _SOCKET_PATH_ROOM:
         raise ValueError(f"{path} is too long: sockets are made in it; expected at most {_SOCKET_PATH_ROOM} bytes")
     return path
+
+
+def _known_user(name: str) -> str:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ValueError(f"there is no user {name} on this machine") from None
+    return name
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -89,6 +99,11 @@ class Database(Section):
     )
     name: str = Field("execd", min_length=1, description="the MongoDB database")
     timeout: Duration = Field(5.0, gt=0, description="how long one operation may take before the database counts as out of reach")
+
+    @property
+    def file(self) -> Path | None:
+        """The embedded database; None for a server's."""
+        return Path(self.url.removeprefix(_SQLITE)) if self.url.startswith(_SQLITE) else None
 
 
 class PollInterval(Section):
@@ -248,6 +263,9 @@ class Config(Section):
     """The whole configuration.  Relative paths are relative to the file's directory."""
 
     file: Path = Field(exclude=True, description="where it was read from")
+    user: Annotated[str, AfterValidator(_known_user)] | None = Field(
+        None, description="whom root becomes before it works with anything of this engine's; default: who starts it"
+    )
     database: Database = Field(description="where the jobs live")
     jobs_dir: AnchoredPath = Field(description="below it, each job has a directory")
     run_dir: Annotated[AnchoredPath, AfterValidator(_socket_room)] = Field(

@@ -20,7 +20,8 @@ from execution_engine.config import Config, load
 from execution_engine.engine import state
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.errors import ConfigError, DaemonError
-from execution_engine.master.master import Master, prepare
+from execution_engine.master.directories import prepare
+from execution_engine.master.master import Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
 
 _START_TIMEOUT = 120.0
@@ -34,9 +35,9 @@ def start(config_file: Path, *, foreground: bool) -> int:
     Raises AlreadyRunning, ConfigError, or DaemonError with the reason.
     """
     config = load(config_file)
+    prepare(config)
     if (pid := holder(config.run_dir)) is not None:
         raise AlreadyRunning(config.run_dir, pid)
-    prepare(config)
     if foreground:
         return _run_here(config)
     ours, theirs = Channel.pair()

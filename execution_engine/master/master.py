@@ -300,24 +300,3 @@ class Master:
         self._log.close()
         self._selector.close()
         self._pid_file.release()
-
-
-def prepare(config: Config) -> None:
-    """Makes the directories that an engine needs.  Raises ConfigError when one of them cannot be used."""
-    problems = []
-    for key, directory, mode in (
-        ("run_dir", config.run_dir, 0o700),
-        ("log.file", config.log.file.parent, 0o755),
-        ("jobs_dir", config.jobs_dir, 0o711),
-    ):
-        try:
-            directory.mkdir(mode=mode, parents=True, exist_ok=True)
-            if key == "run_dir":
-                directory.chmod(0o700)
-        except OSError as error:
-            problems.append(f"{config.file}: {key}: {directory} cannot be made: {error.strerror}")
-            continue
-        if not os.access(directory, os.W_OK | os.X_OK):
-            problems.append(f"{config.file}: {key}: {directory} cannot be written by user {os.geteuid()}")
-    if problems:
-        raise ConfigError(problems)

@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from execution_engine import events
+from execution_engine.config.safety import of_database
 from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.store.sqlite_schema import SCHEMAS, VERSION
-from execution_engine.users import as_user, name_of, nearest
+from execution_engine.users import as_user, closed_to_others, name_of, nearest
 
 _PASSING = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; find out which (`fuser`)",
@@ -84,14 +85,17 @@ def open_database(path: Path, busy_timeout: float, *, create: bool) -> sqlite3.C
 
 
 def _make(path: Path) -> None:
-    """Makes the file where there is none.  Not as root among the files of another user, who could not use it."""
-    place, owner = nearest(path)
-    if os.geteuid() == 0 != owner and place != path:
-        raise StoreError(
-            f"the database {path} is not there yet, and would be root's in a directory of user {name_of(owner)}; {as_user(owner)}"
-        )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Makes the file where there is none."""
+    with closed_to_others():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_if_unsafe(path)  # again: somebody may have made the directory meanwhile
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def refuse_if_unsafe(path: Path) -> None:
+    """Raises StoreError when somebody else could change the database."""
+    if wrong := of_database(path):
+        raise StoreError(f"the database {path} is not used, because {wrong}")
 
 
 def _nothing_yet(path: Path) -> StoreError:

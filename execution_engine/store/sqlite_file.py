@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from execution_engine.errors import StoreUnavailable
-from execution_engine.store.sqlite_database import explained, file_identity, open_database, transaction
+from execution_engine.store.sqlite_database import explained, file_identity, open_database, refuse_if_unsafe, transaction
 
 
 class DatabaseFile:
@@ -25,6 +25,8 @@ class DatabaseFile:
         """As JobStore.boot says."""
         self.identity = identity or self.identity
         with explained(self.path):
+            if not self.identity:
+                refuse_if_unsafe(self.path)
             found = file_identity(self.path)
             if create or (found and self.identity in ("", found)):
                 self._connected(create=create)

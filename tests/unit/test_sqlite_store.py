@@ -255,7 +255,7 @@ def test_root_makes_no_database_among_the_files_of_another_user(tmp_path: Path) 
     os.chown(tmp_path / "theirs", 1, -1)
     name = pwd.getpwuid(1).pw_name
     with pytest.raises(
-        StoreError, match=rf"directory of user {name}; run this as that user: runuser -u {name} -- execd"
+        StoreError, match=rf"belongs to user {name}, who could change it; run this as that user: runuser -u {name} -- execd"
     ) as refused:
         opened(tmp_path / "theirs" / "below" / "execd.db")
     assert not isinstance(refused.value, StoreUnavailable)
@@ -263,13 +263,31 @@ def test_root_makes_no_database_among_the_files_of_another_user(tmp_path: Path) 
 
 
 @as_root
-def test_root_may_use_the_database_of_another_user_and_takes_nothing_from_that_user(path: Path) -> None:
+def test_root_does_not_work_on_the_database_of_another_user(path: Path) -> None:
     opened(path).close()
     os.chown(path, 1, -1)
-    os.chown(path.parent, 1, -1)
-    with opened(path) as store:
-        store.insert([a_job()])
-        assert {found.stat().st_uid for found in path.parent.iterdir()} == {1}
+    with pytest.raises(StoreError, match=f"{path} is not used, because it belongs to user .*: runuser -u"):
+        opened(path)
+
+
+@as_root
+def test_a_database_that_another_user_put_into_a_sticky_directory_is_not_used(tmp_path: Path) -> None:
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    with pytest.raises(StoreError, match=rf"others could change {sticky} \(mode 1777\); use a directory of its own"):
+        opened(sticky / "execd.db")
+    planted = sticky / "below" / "execd.db"
+    planted.parent.mkdir()
+    opened(planted).close()
+    os.chown(planted, 65534, -1)
+    with pytest.raises(StoreError, match="it belongs to user"):
+        opened(planted)
+    planted.unlink()
+    os.chown(planted.parent, 65534, -1)
+    with pytest.raises(StoreError, match=f"{planted.parent} belongs to user"):
+        opened(planted)
+    assert not planted.exists()
 
 
 @as_root
