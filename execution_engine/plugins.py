@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -25,8 +25,17 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A plug-in file as it was read, or why it cannot be used."""
+
+    file: Path
+    text: bytes = b""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of loading directories: the files that were loaded, and what was wrong with the others, a line each."""
+    """What came of loading: the files that were loaded, and what was wrong with the others, a line each."""
 
     files: tuple[Path, ...]
     problems: tuple[str, ...]
@@ -63,40 +72,62 @@ def all_or_nothing() -> Iterator[None]:
         raise
 
 
-def load_all(directories: Sequence[Path], kind: str) -> Loaded:
-    """Loads each `*.py` file of the directories (not below them; none that begins with `_` or `.`), sorted by name.
+def read_all(directories: Sequence[Path]) -> tuple[Source, ...]:
+    """Reads each `*.py` file of the directories (not below them; none that begins with `_` or `.`), sorted by name.
 
-    Goes on after a bad file, so that all are reported.  A directory that is not there holds no plug-ins.  `kind` is a part of the
-    modules' names.
+    Goes on after a bad file, so that all are reported.  A directory that is not there holds no plug-ins.
     """
+    found: list[Source] = []
+    for directory in directories:
+        try:
+            files = _files(directory)
+        except PluginError as error:
+            found.append(Source(directory, problem=str(error)))
+            continue
+        for file in files:
+            try:
+                found.append(read(file))
+            except PluginError as error:
+                found.append(Source(file, problem=str(error)))
+    return tuple(found)
+
+
+def read(file: Path) -> Source:
+    """Reads a plug-in file.  Raises PluginError when others could change it."""
+    trusted(file)
+    try:
+        return Source(file, file.read_bytes())
+    except OSError as error:
+        raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def load_all(sources: Iterable[Source], kind: str) -> Loaded:
+    """Loads what was read, and goes on after a bad one.  `kind` is a part of the modules' names."""
     files: list[Path] = []
     problems: list[str] = []
     names: dict[str, Path] = {}
-    for directory in directories:
+    for source in sources:
+        file = source.file
         try:
-            candidates = _files(directory)
+            if source.problem:
+                raise PluginError(source.problem)
+            if file.stem in names:
+                raise PluginError(f"{file}:1: {names[file.stem]} has the same name; rename one of them")
+            names[file.stem] = file
+            load(source, kind)
         except PluginError as error:
             problems.append(str(error))
-            continue
-        for file in candidates:
-            try:
-                if file.stem in names:
-                    raise PluginError(f"{file}:1: {names[file.stem]} has the same name; rename one of them")
-                names[file.stem] = file
-                load_file(file, kind)
-            except PluginError as error:
-                problems.append(str(error))
-            else:
-                files.append(file)
+        else:
+            files.append(file)
     return Loaded(tuple(files), tuple(problems))
 
 
-def load_file(file: Path, kind: str) -> ModuleType:
-    """Runs a plug-in file as the module `execd_plugins.KIND.STEM`, in place of one of that name.
+def load(source: Source, kind: str) -> ModuleType:
+    """Runs a plug-in as the module `execd_plugins.KIND.STEM`, in place of one of that name.
 
     Writes no compiled file beside it.  Raises PluginError: `FILE:LINE: cause`; the module of that name stays the one it was.
     """
-    trusted(file)
+    file = source.file
     name = f"{_PREFIX}{kind}.{file.stem}"
     spec = spec_from_file_location(name, file)
     if spec is None:
@@ -107,7 +138,7 @@ def load_file(file: Path, kind: str) -> ModuleType:
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)
+        exec(compile(source.text, str(file), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         if before is not None:

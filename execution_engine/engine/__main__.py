@@ -1,16 +1,15 @@
-"""The monitor process: `python -m execution_engine.engine CONFIG_FILE CHANNEL_FD MASTER_PID RESTARTS`, started by the master."""
+"""The monitor process: `python -m execution_engine.engine ACCEPTED_FD CHANNEL_FD MASTER_PID RESTARTS`, started by the master."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 
 from setproctitle import setproctitle
 
 from execution_engine import events
 from execution_engine.clock import SystemClock
-from execution_engine.config import load
+from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.lifeline import die_with_parent
 from execution_engine.engine.monitor import Monitor
@@ -20,7 +19,7 @@ EXIT_BOOT_FAILED = 78
 """EX_CONFIG: the engine cannot start for a reason that a restart does not change."""
 
 
-def main(path: str, fd: str, master: str, restarts: str) -> int:
+def main(accepted_fd: str, fd: str, master: str, restarts: str) -> int:
     """Runs one monitor to its end; returns the exit code.
 
     What it needs and cannot have (plug-ins that load, above all) is told to the master, at the start and later.
@@ -31,9 +30,9 @@ def main(path: str, fd: str, master: str, restarts: str) -> int:
     setproctitle("execd: monitor")
     channel = Channel.from_fd(int(fd))
     try:
-        config = load(Path(path))
-        events.send_to(events.SocketSink(config.run_dir / "log"), process="monitor")
-        monitor = Monitor(config, channel, SystemClock(), restarts=int(restarts))
+        accepted = Accepted.from_file(int(accepted_fd))
+        events.send_to(events.SocketSink(accepted.config.run_dir / "log"), process="monitor")
+        monitor = Monitor(accepted, channel, SystemClock(), restarts=int(restarts))
         monitor.boot()
         monitor.run()
     except ExecdError as error:

@@ -17,6 +17,7 @@ from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, RuleEntry, SystemEntry, wording
 from execution_engine.config.places import Keys, Problems
 from execution_engine.engine import machine
+from execution_engine.engine.accepted import Accepted
 from execution_engine.errors import ConfigError
 from execution_engine.job_routing import builtin, rules  # noqa: F401 - the built-in rules register themselves
 from execution_engine.job_routing.dispatcher import Dispatcher
@@ -58,14 +59,15 @@ def lane(plan: SystemPlan) -> str:
     return f"{plan.name}@{machine.place()}" if plan.cls.host_bound else plan.name
 
 
-def assemble(config: Config, clock: Clock | None = None) -> Site:
-    """Loads the plug-ins and makes the plans and routes.
+def assemble(config: Config, clock: Clock | None = None, accepted: Accepted | None = None) -> Site:
+    """Loads the plug-ins, of `accepted` or as they are on the disk, and makes the plans and routes.
 
     Raises ConfigError with all problems at once; plug-ins and registries are then as they were before.
     """
+    accepted = accepted or Accepted.read(config)
     with plugins.all_or_nothing(), rules.registry.renewed(), execution_systems.registry.renewed():
-        systems = plugins.load_all(config.systems_dirs, "systems")
-        loaded = plugins.load_all(config.rules_dirs, "rules")
+        systems = plugins.load_all(accepted.systems, "systems")
+        loaded = plugins.load_all(accepted.rules, "rules")
         problems = Problems(config.places)
         plans = _plans(config, problems)
         dispatcher = Dispatcher(_routes(config, clock or SystemClock(), problems))

@@ -4,17 +4,16 @@ Why not `multiprocessing`'s forkserver: that one is a single one per process and
 DRMAA library needs one before its process starts), nor be replaced as a whole at `reload`.  It hides by which signal a child
 ended.
 
-The monitor starts it and talks to it over a channel.  Monitor → server: first the configuration, then `{"fork": N, ...}` with
-the actor's end of a channel, and `{"kill": PID}`.  Server → monitor: `{"ready": {...}}` or `{"failed": [problems]}`, then
-`{"forked": N, "pid": ...}` and `{"ended": PID, "status": WAIT_STATUS}`.  It holds no threads and no connections.
+The monitor starts it with what the engine works by, in a file, and talks to it over a channel.  Monitor → server:
+`{"fork": N, ...}` with the actor's end of a channel, and `{"kill": PID}`.  Server → monitor: `{"ready": {...}}` or
+`{"failed": [problems]}`, then `{"forked": N, "pid": ...}` and `{"ended": PID, "status": WAIT_STATUS}`.  It holds no threads and
+no connections.
 """
 
 from __future__ import annotations
 
-import base64
 import gc
 import os
-import pickle
 import select
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.lifeline import die_with_parent
 
 if TYPE_CHECKING:
-    from execution_engine.config import Config
+    from execution_engine.engine.accepted import Accepted
     from execution_engine.engine.assembly import Site
 
 _MOST_WORDS = 500
@@ -37,9 +36,9 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 class ForkServer:
     """The monitor's handle on a fork server process."""
 
-    def __init__(self, config: Config, engine: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, accepted: Accepted, engine: str, environment: Mapping[str, str]) -> None:
         """`environment` is put over the monitor's own."""
-        self._config = config
+        self._accepted = accepted
         self._engine = engine
         self._environment = environment
         self.pid = 0
@@ -50,19 +49,19 @@ class ForkServer:
     def start(self) -> None:
         """Starts the process; its `ready` or `failed` message follows on the channel."""
         self.channel, theirs = Channel.pair()
-        os.set_inheritable(theirs.fileno(), True)
-        # Not a secret way in: both ends are our own processes, and the socket has no name.
-        configuration = base64.b64encode(pickle.dumps((self._config, self._engine))).decode()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "execution_engine.engine.fork_server", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": python_path(), **self._environment},
-            stdin=subprocess.DEVNULL,
-        )
-        self.pid = process.pid
-        self._process = process
-        theirs.close()
-        self.channel.send({"configuration": configuration})
+        accepted = self._accepted.to_file()
+        arguments = (theirs.fileno(), os.getpid(), accepted, self._engine)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "execution_engine.engine.fork_server", *map(str, arguments)],
+                pass_fds=[theirs.fileno(), accepted],
+                env={**os.environ, "PYTHONPATH": python_path(), **self._environment},
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+            os.close(accepted)
+        self.pid = self._process.pid
 
     def fork(self, number: int, spec: Message) -> Channel:
         """Asks for an actor; `{"forked": number, "pid": ...}` follows.  Returns the monitor's end of the actor's channel."""
@@ -107,29 +106,29 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    site, engine = _warm_up(channel)
+    site = _warm_up(channel, int(sys.argv[3]))
     gc.collect()
     gc.freeze()
-    _serve(channel, site, engine)
+    _serve(channel, site, sys.argv[4])
 
 
-def _warm_up(channel: Channel) -> tuple[Site, str]:
+def _warm_up(channel: Channel, accepted_fd: int) -> Site:
     """Loads all that an actor needs, and tells the monitor which systems there are."""
     from setproctitle import setproctitle
 
     from execution_engine.clock import SystemClock
     from execution_engine.engine import actors  # noqa: F401 - loaded here so that each fork has it
+    from execution_engine.engine.accepted import Accepted
     from execution_engine.engine.assembly import assemble, lane
     from execution_engine.errors import ExecdError
     from execution_engine.store import open_store
 
     setproctitle("execd: fork server")
-    select.select([channel], [], [])
-    message = channel.receive() or {}
-    config, engine = pickle.loads(base64.b64decode(message["configuration"]))
     try:
-        open_store(config.database, SystemClock())  # loads the driver; only a store that boots connects
-        site = assemble(config)
+        accepted = Accepted.from_file(accepted_fd)
+        os.close(accepted_fd)
+        open_store(accepted.config.database, SystemClock())  # loads the driver; only a store that boots connects
+        site = assemble(accepted.config, accepted=accepted)
     except ExecdError as error:
         channel.send({"failed": getattr(error, "problems", [str(error)])})
         sys.exit(1)
@@ -144,7 +143,7 @@ def _warm_up(channel: Channel) -> tuple[Site, str]:
         for plan in site.systems.values()
     ]
     channel.send({"ready": {"systems": systems}})
-    return site, engine
+    return site
 
 
 def _serve(channel: Channel, site: Site, engine: str) -> None:

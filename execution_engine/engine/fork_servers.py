@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from execution_engine.config import Config
+from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.channel import Message
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.errors import ConfigError
@@ -46,19 +46,19 @@ class ForkServers:
     def __iter__(self) -> Iterator[ForkServer]:
         return iter(list(self._servers))
 
-    def warm_up(self, config: Config) -> Crew:
-        """New servers that have loaded the configuration's plug-ins.
+    def warm_up(self, accepted: Accepted) -> Crew:
+        """New servers that have loaded these plug-ins.
 
         Raises ConfigError with all that is wrong; the servers that there are stay as they are.
         """
         before = set(self._servers)
         try:
-            plain, ready = self._warm_up(config, {})
+            plain, ready = self._warm_up(accepted, {})
             servers: dict[frozenset[tuple[str, str]], ForkServer] = {frozenset(): plain}
             for system in ready["systems"]:
                 key = frozenset(system["environment"].items())
                 if key not in servers:
-                    servers[key], _ = self._warm_up(config, system["environment"])
+                    servers[key], _ = self._warm_up(accepted, system["environment"])
         except ConfigError:
             for server in set(self._servers) - before:
                 self.dismiss(server)
@@ -66,8 +66,8 @@ class ForkServers:
         of_system = {system["name"]: servers[frozenset(system["environment"].items())] for system in ready["systems"]}
         return Crew(plain, of_system, tuple(ready["systems"]))
 
-    def _warm_up(self, config: Config, environment: Mapping[str, str]) -> tuple[ForkServer, Message]:
-        server = ForkServer(config, self._engine, environment)
+    def _warm_up(self, accepted: Accepted, environment: Mapping[str, str]) -> tuple[ForkServer, Message]:
+        server = ForkServer(accepted, self._engine, environment)
         server.start()
         message = self._first_message(server)
         if "ready" not in message:

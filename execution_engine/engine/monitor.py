@@ -6,6 +6,7 @@ work: which, says `Demand`.  It never touches a job itself, nor loads a plug-in:
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import uuid
@@ -17,6 +18,7 @@ from execution_engine import events
 from execution_engine.clock import Clock
 from execution_engine.config import Config, load_anew
 from execution_engine.engine import state
+from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.chronicle import Chronicle
@@ -42,14 +44,18 @@ _STOP_TIMEOUT = 30.0
 class Monitor:
     """One monitor process.  `master` is its channel to the master, which it tells `ready`, `beat`, `reloaded` and `refused`."""
 
-    def __init__(self, config: Config, master: Channel, clock: Clock, restarts: int = 0) -> None:
-        self._config = config
+    def __init__(self, accepted: Accepted, master: Channel, clock: Clock, restarts: int = 0) -> None:
+        self._accepted = accepted
         self._master = master
         self._clock = clock
         self._engine = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._restarts = restarts
         self._stop_by: float | None = None
         self._last_beat = 0.0
+
+    @property
+    def _config(self) -> Config:
+        return self._accepted.config
 
     def boot(self) -> None:
         """Opens the database, warms the fork servers up, takes over what the last engine on this run directory left.
@@ -75,7 +81,7 @@ class Monitor:
         self._chronicle = Chronicle(self._store.journal, self._engine, clock)
         self._bulletin = Bulletin(config.run_dir, self._engine, self._restarts, clock)
         self._servers = ForkServers(self._engine, self._selector)
-        self._employ(self._servers.warm_up(config))
+        self._employ(self._servers.warm_up(self._accepted))
         self._take_over()
         self._tell_unserved()
         self._publish()
@@ -219,7 +225,7 @@ class Monitor:
             self._roster.server_died(server)
             self._servers.dismiss(server)
             if server in self._roster.crew and self._stop_by is None:
-                self._employ(self._servers.warm_up(self._config))
+                self._employ(self._servers.warm_up(self._accepted))
 
     def _dismiss_old_servers(self) -> None:
         """Those that were replaced, as soon as their last actor has ended."""
@@ -258,19 +264,25 @@ class Monitor:
     def _reload(self, path: Path) -> None:
         """Takes the new configuration if all of it is good, else keeps the old one and says why."""
         try:
-            config = load_anew(path, self._config)
-            crew = self._servers.warm_up(config)
+            accepted = Accepted.read(load_anew(path, self._config))
+            crew = self._servers.warm_up(accepted)
         except ConfigError as error:
             self._master.send({"refused": error.problems})
             self._bulletin.reloaded(error.problems)
         else:
-            self._config = config
+            self._accepted = accepted
+            self._tell_accepted(path)
             self._employ(crew)
             self._reconsider()
             self._tell_unserved()
-            self._master.send({"reloaded": str(path)})
             self._bulletin.reloaded([])
         self._publish()
+
+    def _tell_accepted(self, path: Path) -> None:
+        """The master gives it to the next monitor."""
+        fd = self._accepted.to_file()
+        self._master.send({"reloaded": str(path)}, fd=fd)
+        os.close(fd)
 
     def _reconsider(self) -> None:
         """What did not answer may have been the old configuration's fault."""

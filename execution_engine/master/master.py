@@ -18,7 +18,8 @@ from setproctitle import setproctitle
 
 from execution_engine import events
 from execution_engine.clock import Clock
-from execution_engine.config import Config, load
+from execution_engine.config import Config
+from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import python_path
 from execution_engine.engine.lifeline import ending
@@ -80,6 +81,7 @@ class Master:
 
     def _boot(self) -> None:
         self._pid_file.acquire()
+        self._accepted = Accepted.read(self._config).to_file()
         self._log.open()
         events.send_to(self._relay.handle, process="master")
         self._receiver.open()
@@ -158,12 +160,12 @@ class Master:
     def _start_monitor(self) -> None:
         self._channel, theirs = Channel.pair()
         self._relay.renew()
-        arguments = (self._config.file, theirs.fileno(), os.getpid(), self.restarts)
+        arguments = (self._accepted, theirs.fileno(), os.getpid(), self.restarts)
         command = [sys.executable, "-m", "execution_engine.engine", *map(str, arguments)]
         try:
             self._monitor = subprocess.Popen(
                 command,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._accepted],
                 env={**os.environ, "PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
                 cwd="/",
@@ -183,13 +185,16 @@ class Master:
     def _hear_monitor(self) -> None:
         assert self._channel is not None
         try:
-            while (message := self._channel.receive()) is not None:
+            while True:
+                message, fd = self._channel.receive_with_fd()
+                if message is None:
+                    return
                 self._last_beat = self._clock.monotonic()
-                self._take(message)
+                self._take(message, fd)
         except EOFError:
             self._hang_up()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, fd: int | None) -> None:
         if "ready" in message:
             self._relay.engine = message["ready"]
             events.emit("engine.ready", engine=message["ready"], restarts=self.restarts)
@@ -201,8 +206,8 @@ class Master:
             self._relay.stored(message["stored"])
         elif "failed" in message:
             self._failed(message)
-        elif "reloaded" in message:
-            self._take_log_settings()
+        elif "reloaded" in message and fd is not None:
+            self._accept(fd)
             events.emit("engine.reloaded", config=message["reloaded"])
             systemd.notify(READY="1")
         elif "refused" in message:
@@ -210,14 +215,12 @@ class Master:
             systemd.notify(READY="1")
         systemd.notify(WATCHDOG="1")
 
-    def _take_log_settings(self) -> None:
-        """The monitor has found the configuration good; somebody may have changed it again since."""
-        try:
-            self._config = load(self._config.file)
-        except ConfigError as error:
-            events.emit("reload.refused", problems=error.problems)
-        else:
-            self._log.reconfigure(self._config.log)
+    def _accept(self, fd: int) -> None:
+        """The monitor has found all of it good: the next one gets the very same."""
+        os.close(self._accepted)
+        self._accepted = fd
+        self._config = Accepted.from_file(fd).config
+        self._log.reconfigure(self._config.log)
 
     def _failed(self, message: Message) -> None:
         """The monitor cannot start.  At the start of the engine that is the end; later it is tried again, with back-off."""
@@ -299,4 +302,5 @@ class Master:
         self._receiver.close()
         self._log.close()
         self._selector.close()
+        os.close(self._accepted)
         self._pid_file.release()

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from execution_engine.engine import state
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import EXECD, Engine, until
 
@@ -249,3 +250,35 @@ def test_jobs_do_not_inherit_the_engines_files_or_environment(engine: Engine) ->
     names = {line.split("=")[0] for line in (directory / "env").read_text().splitlines()}
     assert "EXECD_JOB_ID" in names
     assert not names & {"PYTHONPATH", "NOTIFY_SOCKET"}
+
+
+ROUTE = [{"name": "mine", "rules": ["mine"], "execution_system": "here"}]
+RULE = "from execution_engine.job_routing import rules\n\n@rules.register\ndef mine(job):\n    return True\n"
+
+
+def test_a_reload_that_was_refused_takes_nothing_down_when_processes_of_the_engine_die_later(make_engine: MakeEngine) -> None:
+    """What comes in place of a dead process works by what was accepted, whatever is on the disk now."""
+    engine = make_engine(routes=ROUTE)
+    rule = engine.directory / "routing_rules" / "mine.py"
+    rule.write_text(RULE)
+    engine.start()
+    rule.write_text("this is no Python\n")
+    engine.change(execution_systems={"here": {"class": "Lokal"}})
+    assert engine.execd("reload", check=False).returncode == 5
+    for title in ("execd: fork server", "execd: monitor", "execd: fork server"):
+        process = until(lambda title=title: engine.process(title), f"there is a process {title}")
+        process.kill()
+        until(lambda process=process: not process.is_running(), "it has died")
+        assert engine.run({"command": ["true"]})[0]["execution"]["route"] == "mine"
+    assert engine.state()["monitor"]["restarts"] == 1
+
+
+def test_what_a_reload_accepted_is_what_the_next_monitor_works_by(engine: Engine) -> None:
+    engine.change(routes=[{"name": "renamed", "execution_system": "here"}])
+    engine.execd("reload")
+    text, run_dir, monitor = engine.file.read_text(), engine.config.run_dir, engine.state()["monitor"]["pid"]
+    engine.file.write_text("this: [is no YAML\n")
+    os.kill(monitor, signal.SIGKILL)
+    until(lambda: state.read(run_dir, state.STATE)["monitor"]["pid"] != monitor, "another monitor works")
+    engine.file.write_text(text)
+    assert engine.run({"command": ["true"]})[0]["execution"]["route"] == "renamed"

@@ -101,7 +101,7 @@ def example(rule: str, parameters: dict[str, Any], **fields: Any) -> bool:
 def test_the_example_rules_answer_as_they_say(tmp_path: Path) -> None:
     file = shutil.copyfile(REPOSITORY / "routing_rules/example.py", tmp_path / "example.py")
     file.chmod(0o600)
-    plugins.load_file(file, "rules")
+    plugins.load(plugins.read(file), "rules")
     patterns = {"names": ["blast*", "mafft"]}
     assert example("program", patterns, command=["/usr/bin/blastn", "-query", "x"])
     assert not example("program", patterns, command=["/opt/blast/bin/other"])

@@ -143,14 +143,14 @@ def test_the_python_files_of_a_directory_are_loaded_in_order(tmp_path: Path) -> 
     put(tmp_path / "below", "no.py", "raise SystemError")
     for name in ("b.py", "a.py", "_no.py", ".no.py", "no.txt"):
         put(tmp_path, name, "import sys; sys.modules['execd_plugins.loaded'] = __name__")
-    loaded = plugins.load_all([tmp_path, tmp_path / "gone"], "rules")
+    loaded = plugins.load_all(plugins.read_all([tmp_path, tmp_path / "gone"]), "rules")
     assert loaded == plugins.Loaded((tmp_path / "a.py", tmp_path / "b.py"), ())
     assert sys.modules["execd_plugins.loaded"] == "execd_plugins.rules.b"
 
 
 def test_nothing_is_written_beside_the_files(tmp_path: Path) -> None:
     put(tmp_path, "a.py", "x = 1")
-    plugins.load_all([tmp_path], "rules")
+    plugins.load_all(plugins.read_all([tmp_path]), "rules")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.py"]
 
 
@@ -166,7 +166,7 @@ def test_every_bad_file_is_reported_with_line_and_cause(tmp_path: Path) -> None:
     put(tmp_path, "i.py", "").chmod(0o666)
     (tmp_path / "j.py").mkdir()
     (tmp_path / "k.py").symlink_to("gone.py")
-    loaded = plugins.load_all([tmp_path], "rules")
+    loaded = plugins.load_all(plugins.read_all([tmp_path]), "rules")
     assert loaded.files == (tmp_path / "g.py",)
     for problem, expected in zip(
         loaded.problems,
@@ -179,7 +179,7 @@ def test_every_bad_file_is_reported_with_line_and_cause(tmp_path: Path) -> None:
             "f.py:1: ",
             "h.py:1: SyntaxError: ",
             "i.py: not used, because others could change it",
-            "j.py:1: IsADirectoryError",
+            "j.py: cannot be read: Is a directory",
             "k.py: cannot be read: No such file",
         ),
         strict=True,
@@ -191,34 +191,34 @@ def test_two_files_of_one_name_are_a_problem(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         put(tmp_path / name, "a.py", "")
-    loaded = plugins.load_all([tmp_path / "one", tmp_path / "two"], "rules")
+    loaded = plugins.load_all(plugins.read_all([tmp_path / "one", tmp_path / "two"]), "rules")
     assert loaded.files == (tmp_path / "one/a.py",)
     assert loaded.problems == (f"{tmp_path}/two/a.py:1: {tmp_path}/one/a.py has the same name; rename one of them",)
 
 
 def test_a_file_in_the_place_of_a_directory_is_a_problem(tmp_path: Path) -> None:
-    loaded = plugins.load_all([put(tmp_path, "a.py", "")], "rules")
+    loaded = plugins.load_all(plugins.read_all([put(tmp_path, "a.py", "")]), "rules")
     assert loaded.problems == (f"{tmp_path}/a.py: cannot be read: Not a directory",)
 
 
 def test_a_file_that_changed_is_loaded_anew(tmp_path: Path) -> None:
     file = put(tmp_path, "a.py", "value = 1")
-    assert plugins.load_file(file, "rules").value == 1
+    assert plugins.load(plugins.read(file), "rules").value == 1
     put(tmp_path, "a.py", "value = 2")
-    assert plugins.load_file(file, "rules").value == 2
+    assert plugins.load(plugins.read(file), "rules").value == 2
 
 
 def test_a_file_that_became_bad_leaves_the_old_module(tmp_path: Path) -> None:
     file = put(tmp_path, "a.py", "value = 1")
-    old = plugins.load_file(file, "rules")
+    old = plugins.load(plugins.read(file), "rules")
     put(tmp_path, "a.py", "value = ")
     with pytest.raises(PluginError):
-        plugins.load_file(file, "rules")
+        plugins.load(plugins.read(file), "rules")
     assert sys.modules["execd_plugins.rules.a"] is old
 
 
 def test_objects_of_a_plugin_can_be_pickled(tmp_path: Path) -> None:
-    module = plugins.load_file(put(tmp_path, "a.py", "class Thing:\n    pass\n"), "systems")
+    module = plugins.load(plugins.read(put(tmp_path, "a.py", "class Thing:\n    pass\n")), "systems")
     assert isinstance(pickle.loads(pickle.dumps(module.Thing())), module.Thing)
 
 
@@ -227,12 +227,12 @@ def test_objects_of_a_plugin_can_be_pickled(tmp_path: Path) -> None:
 
 def test_a_failed_loading_leaves_modules_and_registry_as_they_were(tmp_path: Path) -> None:
     registry: plugins.Registry[type] = plugins.Registry(builtin=Path)
-    old = plugins.load_file(put(tmp_path, "a.py", "class Mine:\n    pass\n"), "rules")
+    old = plugins.load(plugins.read(put(tmp_path, "a.py", "class Mine:\n    pass\n")), "rules")
     registry["Mine"] = old.Mine
     with suppress(Undo), plugins.all_or_nothing(), registry.renewed():
         assert dict(registry) == {"builtin": Path}
-        registry["Mine"] = plugins.load_file(tmp_path / "a.py", "rules").Mine
-        plugins.load_file(put(tmp_path, "b.py", ""), "rules")
+        registry["Mine"] = plugins.load(plugins.read(tmp_path / "a.py"), "rules").Mine
+        plugins.load(plugins.read(put(tmp_path, "b.py", "")), "rules")
         raise Undo
     assert dict(registry) == {"builtin": Path, "Mine": old.Mine}
     assert sys.modules["execd_plugins.rules.a"] is old
@@ -241,7 +241,7 @@ def test_a_failed_loading_leaves_modules_and_registry_as_they_were(tmp_path: Pat
 
 def test_a_loading_that_succeeds_forgets_what_is_no_longer_registered(tmp_path: Path) -> None:
     registry: plugins.Registry[type] = plugins.Registry()
-    registry["Mine"] = plugins.load_file(put(tmp_path, "a.py", "class Mine:\n    pass\n"), "rules").Mine
+    registry["Mine"] = plugins.load(plugins.read(put(tmp_path, "a.py", "class Mine:\n    pass\n")), "rules").Mine
     with plugins.all_or_nothing(), registry.renewed():
         pass
     assert dict(registry) == {}
