@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -123,18 +124,34 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 class Commands(click.Group):
     """A group whose commands may raise execd's own errors: each becomes a message and an exit code, never a traceback."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:  # `--help` is printed here
+            _end_as_by_sigpipe()
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ExecdError as error:
             message, code = message_of(error), exit_code_of(error)
         except BrokenPipeError:
-            raise
+            _end_as_by_sigpipe()
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             message, code = where + (error.strerror or str(error)), ExitCode.FAILED
         complain(message)
         return ctx.exit(code)
+
+
+def _end_as_by_sigpipe() -> NoReturn:
+    """Ends as every program does whose reader has gone (`| head`): quietly, by the signal that Python turned into an error."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPIPE})
+    os.kill(os.getpid(), signal.SIGPIPE)
+    os._exit(128 + signal.SIGPIPE)  # the first process of a container does not die of its own signals
 
 
 def resolve_all(store: JobStore, texts: Iterable[str]) -> tuple[list[Any], list[str]]:

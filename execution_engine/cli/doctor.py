@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of
-from execution_engine.cli.output import harmless, on_terminal, print_json, print_table
+from execution_engine.cli.output import harmless, on_terminal, print_json
+from execution_engine.cli.tables import print_table
 from execution_engine.errors import ConfigError, ExecdError
 
 if TYPE_CHECKING:

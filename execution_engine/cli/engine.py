@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of, pass_session
-from execution_engine.cli.output import as_text, local_text, print_facts, print_json, print_section
+from execution_engine.cli.output import as_text, local_text, print_facts, print_json
 from execution_engine.cli.parameters import duration
+from execution_engine.cli.tables import print_section
 from execution_engine.errors import ConfigError, StoreError
 from execution_engine.jobs.status import Status
 

@@ -11,7 +11,8 @@ import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
-from execution_engine.cli.output import local_text, on_terminal, print_json, print_table
+from execution_engine.cli.output import local_text, on_terminal, print_json
+from execution_engine.cli.tables import print_table
 
 if TYPE_CHECKING:
     from execution_engine.store.job_store import JobStore

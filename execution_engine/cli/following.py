@@ -12,7 +12,8 @@ import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session, resolve_all
-from execution_engine.cli.output import as_text, dig, print_json, print_table, progress
+from execution_engine.cli.output import as_text, dig, print_json, progress
+from execution_engine.cli.tables import print_table
 from execution_engine.cli.wording import exit_text, exit_word, status_of
 from execution_engine.jobs.status import FINAL, Status
 

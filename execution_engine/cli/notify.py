@@ -6,14 +6,16 @@ import os
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Failure, Session, json_option, pass_session, resolve_all
+from execution_engine.cli.jobs import FIELDS
 from execution_engine.cli.output import print_json
-from execution_engine.cli.requests import confirm
+from execution_engine.cli.requests import MOST_SHOWN, confirm
 from execution_engine.cli.selection import is_given, selection, selection_options
 from execution_engine.jobs.status import FINAL
 
@@ -73,16 +75,16 @@ def _selected(session: Session, client: Client, desk: _Desk, conditions: dict[st
     statuses = [status for status in conditions["statuses"] or ended if status in ended]
     if not statuses:
         raise click.UsageError(f"--status: owners are told of jobs that are {', '.join(sorted(ended))}.")
-    found = [
-        document
-        for document in client.find(selection(session, **{**conditions, "statuses": statuses}))
-        if not desk.reason_against(document)
-    ]
-    if not found:
+    wanted = selection(session, **{**conditions, "statuses": statuses})
+    found = client.store.find(wanted, fields=(*FIELDS, "notify", "notified"))
+    open_ones = (document for document in found if not desk.reason_against(document))
+    first = list(islice(open_ones, MOST_SHOWN))
+    ids = [document["_id"] for document in chain(first, open_ones)]
+    if not ids:
         click.echo("There is no such job of which somebody is still to be told.", err=True)
     elif ask:
-        confirm(session, "notify", "Tell the targets of", found)
-    return [document["_id"] for document in found]
+        confirm(session, "notify", "Tell the targets of", first, len(ids))
+    return ids
 
 
 class _Desk:

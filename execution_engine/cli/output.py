@@ -1,4 +1,4 @@
-"""Words for a terminal: tables, JSON, progress bars.  Neither rich nor the terminal interprets what a job brought along."""
+"""Words for a terminal: JSON, facts, progress bars.  Neither rich nor the terminal interprets what a job brought along."""
 
 from __future__ import annotations
 
@@ -7,35 +7,14 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from execution_engine.jobs.status import Status
 from execution_engine.quantities import format_duration
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
-Row = Sequence[str]
-
-_STYLES: dict[str, str] = {
-    Status.FINISHED: "green",
-    Status.ERROR: "red",
-    Status.KILLED: "magenta",
-    Status.RUNNING: "cyan",
-    Status.UNKNOWN: "yellow",
-    Status.HOLD: "yellow",
-    Status.SUSPENDED: "yellow",
-}
-
-
-_WHOLE = frozenset({"ID", "STATUS", "TIME"})
-_CUT = frozenset({"NAME", "OWNER", "PROJECT", "SYSTEM", "CREATED", "EXIT"})
 
 
 def harmless(text: str) -> str:
@@ -71,11 +50,6 @@ def amount(value: Any) -> float | None:
     return value
 
 
-def shortened(text: str, longest: int) -> str:
-    """The text, or its beginning and `…`."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def as_text(value: Any) -> str:
     """A value in a table: nothing for None."""
     return "" if value is None else str(value)
@@ -87,6 +61,21 @@ def as_text(value: Any) -> str:
 def print_json(value: Any) -> None:
     """Prints a value as JSON: ids as strings, dates as ISO 8601 in UTC, bytes as base64."""
     click.echo(json.dumps(_plain(value), indent=2 if on_terminal() else None))
+
+
+def print_json_array(values: Iterable[Any]) -> None:
+    """Prints values as one JSON array, each when it comes."""
+    begin = "["
+    for value in values:
+        click.echo(f"{begin}\n{json.dumps(_plain(value), indent=2 if on_terminal() else None)}", nl=False)
+        begin = ","
+    click.echo("[]" if begin == "[" else "\n]")
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """Prints values as JSON, each in a line of its own, when it comes."""
+    for value in values:
+        click.echo(json.dumps(_plain(value)))
 
 
 def _plain(value: Any) -> Any:
@@ -145,50 +134,6 @@ def span_text(start: Any, end: Any) -> str:
     if not (isinstance(start, datetime) and isinstance(end, datetime)):
         return ""
     return format_duration(max(0.0, (_aware(end) - _aware(start)).total_seconds()))
-
-
-def print_table(columns: Row, rows: Sequence[Row]) -> None:
-    """Prints a table: for people on a terminal; else aligned columns, a line a row, nothing cut, `-` for what is empty."""
-    if on_terminal():
-        from rich.console import Console
-
-        Console().print(rich_table(columns, rows))
-        return
-    lines = [columns, *([harmless(cell) or "-" for cell in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def print_section(title: str, columns: Row, rows: Sequence[Row]) -> None:
-    """Prints a table under a title; nothing when it is empty."""
-    if rows:
-        click.echo(f"\n{title}")
-        print_table(columns, rows)
-
-
-def rich_table(columns: Row, rows: Sequence[Row]) -> Table:
-    """A table whose cells are plain text: markup in them is not interpreted.
-
-    The columns of _WHOLE are never narrower than their text (an id is to be copied); what is too long in those of _CUT ends in
-    `…`, and is folded in all others.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    cut = [column in _CUT for column in columns]
-    for column, one in zip(columns, cut, strict=True):
-        table.add_column(_cell(column, cut=one), overflow="fold", no_wrap=column in _WHOLE)
-    for row in rows:
-        table.add_row(*(_cell(cell, cut=one) for cell, one in zip(row, cut, strict=True)))
-    return table
-
-
-def _cell(cell: str, *, cut: bool) -> Text:
-    from rich.text import Text
-
-    return Text(harmless(cell), style=_STYLES.get(cell, ""), no_wrap=cut or None, overflow="ellipsis" if cut else None)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

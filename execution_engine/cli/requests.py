@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Failure, Session, json_option, pass_session, resolve_all
-from execution_engine.cli.jobs import print_jobs
+from execution_engine.cli.jobs import FIELDS, print_jobs
 from execution_engine.cli.output import print_json
 from execution_engine.cli.selection import is_given, selection, selection_options
 from execution_engine.jobs.status import FINAL, REQUESTS, RETRY, Status
@@ -56,7 +57,8 @@ _COMMON = f"""
       execd {{what}} --owner alice --tag nightly
       execd {{what}} --project genomes --since 2h --yes
 """
-_MOST_SHOWN = 50
+MOST_SHOWN = 50
+"""Jobs that a person is shown before a yes or no."""
 
 
 def _command(what: str) -> click.Command:
@@ -119,20 +121,22 @@ def _selected(session: Session, client: Client, what: str, conditions: Mapping[s
         expected = ", ".join(status.value for status in Status if status in sensible)
         raise click.UsageError(f"--status: {what} makes sense for jobs that are {expected}.")
     statuses = sensible.intersection(conditions["statuses"] or sensible)
-    found = client.find(selection(session, **{**conditions, "statuses": sorted(statuses)}))
-    if not found:
+    found = client.store.find(selection(session, **{**conditions, "statuses": sorted(statuses)}), fields=FIELDS)
+    first = list(islice(found, MOST_SHOWN))
+    ids = [document["_id"] for document in chain(first, found)]
+    if not ids:
         click.echo(f"There is no such job to {what}: nothing was requested.", err=True)
     elif ask:
-        confirm(session, what, what.capitalize(), found)
-    return [document["_id"] for document in found]
+        confirm(session, what, what.capitalize(), first, len(ids))
+    return ids
 
 
-def confirm(session: Session, command: str, words: str, documents: list[dict[str, Any]]) -> None:
-    """Shows the jobs, and raises Failure unless somebody says yes to `words`."""
-    print_jobs(documents[:_MOST_SHOWN], session.clock.now())
-    if len(documents) > _MOST_SHOWN:
-        click.echo(f"… and {len(documents) - _MOST_SHOWN} more")
-    number = f"these {len(documents)} jobs" if len(documents) > 1 else "this job"
+def confirm(session: Session, command: str, words: str, first: list[dict[str, Any]], total: int) -> None:
+    """Shows the first of the jobs, and raises Failure unless somebody says yes to `words` for all of them."""
+    print_jobs(first, session.clock.now())
+    if total > len(first):
+        click.echo(f"… and {total - len(first)} more")
+    number = f"these {total} jobs" if total > 1 else "this job"
     try:
         yes = click.confirm(f"{words} {number}?")
     except click.Abort:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session
-from execution_engine.cli.output import print_json, print_table
+from execution_engine.cli.output import print_json
+from execution_engine.cli.tables import print_table
 from execution_engine.errors import ConfigError
 from execution_engine.users import closed_to_others
 

@@ -11,18 +11,8 @@ import click
 from execution_engine.cli import parameters
 from execution_engine.cli.context import Session, json_option, pass_session
 from execution_engine.cli.explain import explain as explain_job
-from execution_engine.cli.output import (
-    amount,
-    as_text,
-    dig,
-    entries,
-    harmless,
-    local_text,
-    print_facts,
-    print_json,
-    print_section,
-    print_table,
-)
+from execution_engine.cli.output import amount, as_text, dig, entries, harmless, local_text, print_facts, print_json
+from execution_engine.cli.tables import print_section, print_table
 from execution_engine.cli.wording import command_text, exit_text, refusal, run_time, unconfirmed_kill
 from execution_engine.quantities import format_duration, format_size
 

@@ -11,7 +11,7 @@ import pytest
 from bson import ObjectId
 from rich.console import Console
 
-from execution_engine.cli import output
+from execution_engine.cli import output, tables
 
 NASTY = "\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\x9b2J"
 
@@ -26,7 +26,7 @@ def test_text_of_all_languages_stays_as_it_is(text: str):
 
 
 def test_a_piped_table_has_a_line_for_each_row_and_cuts_nothing(capsys: pytest.CaptureFixture[str]):
-    output.print_table(("A", "LONG NAME"), [("x" * 300, "1"), ("", NASTY), ("b", "")])
+    tables.print_table(("A", "LONG NAME"), [("x" * 300, "1"), ("", NASTY), ("b", "")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "A" + " " * 301 + "LONG NAME"
     assert lines[1] == "x" * 300 + "  1"
@@ -36,9 +36,18 @@ def test_a_piped_table_has_a_line_for_each_row_and_cuts_nothing(capsys: pytest.C
     assert len(lines) == 4
 
 
+def test_wide_and_combining_characters_take_the_room_that_a_terminal_gives_them(capsys: pytest.CaptureFixture[str]):
+    tables.print_table(("NAME", "X"), [("世界", "1"), ("abcd", "2"), ("e\u0301e\u0301", "3"), ("😀😀", "4")])
+    assert capsys.readouterr().out.splitlines() == ["NAME  X", "世界  1", "abcd  2", "e\u0301e\u0301    3", "😀😀  4"]
+    assert tables.shortened("世界世界", 7) == "世界世…"
+    assert tables.shortened("世界世界", 8) == "世界世界"
+    assert tables.shortened("abcdefgh", 7) == "abcdef…"
+    assert tables.shortened("e\u0301" * 5, 5) == "e\u0301" * 5
+
+
 def test_a_table_on_a_terminal_interprets_nothing_and_folds_what_is_long():
     console = Console(file=io.StringIO(), force_terminal=True, width=40, color_system=None)
-    console.print(output.rich_table(("ID", "WORDS"), [("b", "[red]not markup[/red]" + "0123456789" * 5), ("b", "\x1b[2J")]))
+    console.print(tables.rich_table(("ID", "WORDS"), [("b", "[red]not markup[/red]" + "0123456789" * 5), ("b", "\x1b[2J")]))
     shown = console.file.getvalue()
     assert "[red]not" in shown.replace("\n", "")
     assert "\\x1b[2J" in shown
@@ -60,7 +69,7 @@ def test_an_id_stays_on_one_line_of_a_narrow_terminal_and_a_name_is_cut():
         "",
     )
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    console.print(output.rich_table(columns, [row]))
+    console.print(tables.rich_table(columns, [row]))
     (line,) = [line for line in console.file.getvalue().splitlines() if row[0] in line]
     assert "to be submitted" in line
     assert "…" in line
