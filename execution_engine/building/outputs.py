@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -34,18 +34,19 @@ def check_patterns(patterns: Iterable[str]) -> None:
             )
 
 
-def collect(directory: Path, patterns: Iterable[str]) -> list[Result]:
+def collect(directory: Path, patterns: Iterable[str], beat: Callable[[], object] = lambda: None) -> list[Result]:
     """The regular files in `directory` that a pattern matches, sorted by path, MAX_RESULTS at most.
 
     Never leaves the directory: symbolic links to directories are not followed, those to files count if the file is inside.
     What cannot be read is left out.  A name that is not UTF-8 is recorded with its odd bytes as `\\xNN`.
+    `beat` is called for each entry that is looked at.
     """
     parsed = frozenset(filter(None, (_parse(pattern) for pattern in patterns if _is_valid(pattern))))
     if not parsed:
         return []
     root = os.path.realpath(directory)
     found: dict[str, int] = {}
-    for path, entry in _matches(root, parsed):
+    for path, entry in _matches(root, parsed, beat):
         size = _size(root, entry)
         if size is not None:
             found[os.fsencode(path).decode("utf-8", "backslashreplace")] = size
@@ -64,9 +65,10 @@ def _parse(pattern: str) -> _Pattern:
     return tuple(part for number, part in enumerate(parts) if part != "**" or number == 0 or parts[number - 1] != "**")
 
 
-def _matches(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _matches(root: str, patterns: frozenset[_Pattern], beat: Callable[[], object]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """One walk for all patterns: each directory is read once, and only if something below it can match."""
     for path, entry, rests in islice(_walk(root, patterns), MAX_EXAMINED):
+        beat()
         if any(len(rest) == 1 and _match(entry.name, rest[0]) for rest in rests):
             yield path, entry
 

@@ -2,8 +2,8 @@
 
 An actor's messages to the monitor: `{"beat": true}` while it makes progress, `{"did": {...}}` after each batch, `{"idle":
 true}` when it found nothing to do and waits for a while, `{"outage": what, "error": text, "since": seconds}` when the database
-or its system did not answer in a turn that began then (monotonic).  The monitor's to an actor: `{"go": true}` (look again) and
-`{"stop": true}` (finish the batch and end).
+or its system did not answer in a turn that began then (monotonic), `{"files": seconds}` when jobs' directories could be read
+then.  The monitor's to an actor: `{"go": true}` (look again) and `{"stop": true}` (finish the batch and end).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from execution_engine import events
 from execution_engine.clock import Clock
+from execution_engine.engine import file_system
 from execution_engine.engine.assembly import Site
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.lifeline import EXIT_OUTAGE
@@ -43,6 +44,10 @@ class Workplace:
     """the actor at this post before it died: take jobs one by one, so that the one to blame is known"""
 
 
+class FilesHang(Exception):
+    """The file system of the jobs' directories does not answer."""
+
+
 class Stop(Exception):
     """The monitor wants this actor to end, or is gone."""
 
@@ -59,6 +64,7 @@ class Actor(ABC):
         self.clock = workplace.clock
         self.owner = workplace.owner
         self.careful = workplace.careful
+        self._careful_claims = 0
         self.doing = ""
         """what it does between two beats, for the log"""
         self._channel = workplace.channel
@@ -105,6 +111,9 @@ class Actor(ABC):
             return EXIT_OUTAGE
         except StoreUnavailable as error:
             self.tell_outage("database", str(error))
+            return EXIT_OUTAGE
+        except FilesHang as error:
+            self.tell_outage(file_system.FILES, str(error))
             return EXIT_OUTAGE
         except ExecutionSystemError as error:
             if not error.transient:
@@ -164,13 +173,26 @@ class Actor(ABC):
         except EOFError:
             raise Stop from None
 
+    def look_at_files(self) -> None:
+        """Raises FilesHang when nothing can be read below `jobs_dir` now: a job that is touched then would be blamed for it."""
+        jobs_dir, patience = self.site.config.jobs_dir, self.settings.actor_deadline / 4
+        asked_at = self.clock.monotonic()
+        if file_system.hangs(jobs_dir, patience):
+            raise FilesHang(f"{jobs_dir} cannot be listed within {patience:g} s")
+        self.note(files=asked_at)
+
     # --- claims and changes
 
     def claim(self, lane: str | None = None, limit: int | None = None, cores: Cores | None = None) -> list[Claimed]:
         """Claims a batch of this actor's work, for the time of one lease."""
         assert self.work is not None
-        query, until = Query(self.work, lane), self._new_lease()
         limit = self.settings.batch if limit is None else limit
+        if self.careful:
+            self.look_at_files()
+            limit = min(limit, 1)
+            self._careful_claims += 1
+            self.careful = self._careful_claims < self.settings.batch  # as many as the one before had at the most
+        query, until = Query(self.work, lane), self._new_lease()
         claims = self.store.claim(query, self.owner, limit, self.clock.now(), until, cores)
         self._held.update(str(claimed.job.id) for claimed in claims)
         return claims

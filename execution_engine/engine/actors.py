@@ -10,6 +10,7 @@ from setproctitle import setproctitle
 
 from execution_engine import events
 from execution_engine.clock import SystemClock
+from execution_engine.engine.accounting_actor import AccountingActor
 from execution_engine.engine.actor import Actor, Stop, Workplace
 from execution_engine.engine.assembly import Site
 from execution_engine.engine.building_actor import BuildingActor
@@ -26,6 +27,7 @@ KINDS: dict[str, Callable[[Workplace, str | None], Actor]] = {
     "building": lambda place, _system: BuildingActor(place),
     "submit": lambda place, system: SubmitActor(place, _named(system)),
     "status": lambda place, system: StatusActor(place, _named(system)),
+    "accounting": lambda place, system: AccountingActor(place, _named(system)),
     "request": RequestActor,
     "notification": lambda place, _system: NotificationActor(place),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from execution_engine.clock import Clock
 from execution_engine.engine.channel import Message
+from execution_engine.engine.file_system import FILES
 from execution_engine.engine.outages import Outages
 from execution_engine.engine.roster import Post, Roster
 from execution_engine.engine.schedule import Pace
@@ -26,6 +27,8 @@ class Demand:
 
     def hear(self, post: Post, message: Message) -> None:
         """Takes what the actor at this post says."""
+        if "files" in message:
+            self._outages.over(FILES, message["files"])
         if "works" in message:
             self._outages.over(_thing(message["works"], post), message["at"])
         if "outage" in message:
@@ -55,13 +58,19 @@ class Demand:
             self._watch.room(system)
         if kind == "status":
             self._watch.asked(system, active=did["active"], changed=did["changed"])
-            if did["ended"]:
-                self._want_submit(system)
+            if did["lost"]:
+                self._roster.want(Post("accounting", system))
+        if did.get("ended"):
+            self._want_submit(system)
 
     def _want_submit(self, system: str) -> None:
         self._watch.room(system)
-        if not self._outages.waits(f"system {system}"):
+        if not self._waits(system):
             self._roster.want(Post("submit", system))
+
+    def _waits(self, system: str) -> bool:
+        """Whether it is too early to try the system again, or the files without which nothing can be done there."""
+        return self._outages.waits(f"system {system}") or self._outages.waits(FILES)
 
     # --- what is due
 
@@ -77,10 +86,10 @@ class Demand:
 
     def _queries(self) -> list[Query]:
         queries = [Query(Work.NOTIFICATION), Query(Work.REQUEST)]
-        if not self._outages.waits("jobs_dir"):
+        if not self._outages.waits("jobs_dir") and not self._outages.waits(FILES):
             queries.append(Query(Work.BUILDING))
         for name, lane in self._watch.lanes():
-            if not self._outages.waits(f"system {name}"):
+            if not self._waits(name):
                 queries.append(Query(Work.REQUEST, lane))
                 if self._watch.may_submit(name):
                     queries.append(Query(Work.SUBMIT, lane))
@@ -90,7 +99,7 @@ class Demand:
         """Has those asked about their jobs that are to be asked now."""
         for name in self._watch.due():
             self._watch.looking(name)
-            if not self._outages.waits(f"system {name}"):
+            if not self._waits(name):
                 self._roster.want(Post("status", name))
 
 

@@ -23,6 +23,7 @@ from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.chronicle import Chronicle
 from execution_engine.engine.demand import Demand
+from execution_engine.engine.file_system import FILES
 from execution_engine.engine.fork_server import ForkServer
 from execution_engine.engine.fork_servers import Crew, ForkServers
 from execution_engine.engine.outages import Outages
@@ -123,7 +124,7 @@ class Monitor:
         for system in crew.systems:
             name = system["name"]
             posts[Post("submit", name)] = 1 if system["slots"] is not None else actors.submit
-            posts[Post("status", name)] = posts[Post("request", name)] = 1
+            posts[Post("status", name)] = posts[Post("request", name)] = posts[Post("accounting", name)] = 1
         self._roster.open_posts(posts)
 
     def _tell_unserved(self) -> None:
@@ -239,9 +240,13 @@ class Monitor:
         self._demand.hear(worker.post, message)
 
     def _on_death(self, worker: Worker, how: str | None, code: int) -> None:
-        """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach."""
+        """Its jobs are free again, each charged with the crash; not so when what the actor needs was out of reach.
+
+        Nor when it hung with many: the file system may have.  The next one looks, and then takes them one by one.
+        """
         if code != 0 or how is not None:
-            self._releases.add(f"{self._engine}/{worker.name}", how, self._roster.rest(worker.post))
+            blamed = None if worker.hung and not worker.careful else how
+            self._releases.add(f"{self._engine}/{worker.name}", blamed, self._roster.rest(worker.post))
             if worker.post.system is not None:
                 self._watch.at_once(worker.post.system)  # what it did last it could not tell
                 self._watch.room(worker.post.system)
@@ -289,7 +294,7 @@ class Monitor:
         systems = [name for name, _lane in self._watch.lanes()]
         posts = self._roster.posts()
         self._outages.reconsider(
-            {_DATABASE, _JOURNAL, "jobs_dir", *(f"system {name}" for name in systems), *(post.outage for post in posts)}
+            {_DATABASE, _JOURNAL, "jobs_dir", FILES, *(f"system {name}" for name in systems), *(post.outage for post in posts)}
         )
         for name in systems:
             self._watch.at_once(name)

@@ -9,8 +9,8 @@ from execution_engine.engine.fork_server import ForkServer
 
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 30.0
-_WITHOUT_LEASES = "status"
-"""the kind of actor that holds its jobs by leases only when it takes them one by one"""
+_WITHOUT_LEASES = ("status", "accounting")
+"""the kinds of actors that hold their jobs by leases only when they take them one by one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Staff:
     def died(self, worker: Worker, now: float, crashes: int) -> bool:
         """An actor died of something.  Whether its jobs may be charged with it."""
         self.deaths += 1
-        in_a_row = 1 if worker.hung else crashes + (worker.post.kind == _WITHOUT_LEASES)  # the first of those charges nobody
+        in_a_row = 1 if worker.hung else crashes + (worker.post.kind in _WITHOUT_LEASES)  # the first of those charges nobody
         charged = self.deaths <= in_a_row or (worker.hung and self.witnessed)
         self.fails = not charged
         self.witnessed = False

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
 
 from execution_engine import events
-from execution_engine.building.outputs import collect
-from execution_engine.engine.actor import Workplace, ended
+from execution_engine.engine import file_system
+from execution_engine.engine.actor import Workplace
+from execution_engine.engine.endings import Endings, copies_of, has_started, last_record_of, record_of, tell_copies
 from execution_engine.engine.lane_actor import LaneActor
-from execution_engine.engine.verdict import Observed, judge
+from execution_engine.engine.questions import Questions
+from execution_engine.engine.verdict import Observed
 from execution_engine.errors import ExecutionSystemError
-from execution_engine.jobs.exit_record import ExitRecord, find_exit_record, read_copies, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import ExitRecord
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
-from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import Change
-from execution_engine.systems.execution_systems import Account
+from execution_engine.systems.execution_systems import Account, ExecutionSystem
+
+_Records = dict[str, ExitRecord]
+_Statuses = dict[str, Status]
 
 
 class StatusActor(LaneActor):
     """A turn asks about all jobs of the lane at once.  It takes no leases: its changes count only where the job is as it was
-    read."""
+    read.
+
+    A system that can tell by little more than the jobs' names (`glance`) is asked so, and only jobs with news are read whole.
+    """
 
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
-        self._notifier = Notifier(self.site.config.notification)
+        self._endings = Endings(self.site.config, self.clock, self.beat)
+        self._questions = Questions(self.system, self.clock, self.beat)
+        self._glances = type(self.system).glance is not ExecutionSystem.glance
+        self._accounts_apart = accounts_apart(self.system)
+        self._read_last = 0
+        self._lost = 0
+        self._fault: str | None = None
 
     def boot(self) -> None:
         """A system that is out of reach keeps nobody from reading what jobs that ended there wrote."""
@@ -35,17 +48,19 @@ class StatusActor(LaneActor):
             super().boot()
         except ExecutionSystemError as error:
             if error.transient and self.system.record_suffices:
-                self._turn(lambda jobs: self._look([job for job in jobs if self._record(job) is not None]))
+                self._turn(asking=False)
             raise
 
     def turn(self) -> int:
-        self._turn(self._one_by_one if self.careful else self._look)
+        self._turn()
         return 0
 
-    def _turn(self, look: Callable[[list[Job]], list[Change]]) -> None:
+    def _turn(self, *, asking: bool = True) -> None:
         now = self.clock.now()
-        here = [job for job in self.store.on_system(self.lane) if job.execution.job_no]
-        changes = look([job for job in here if job.lease.until is None or job.lease.until <= now])
+        self._lost, self._fault = 0, None
+        here = self._here()
+        free = [job for job in here if (until := _lease_until(job)) is None or until <= now]
+        changes = self._one_by_one(free) if self.careful and asking else self._look(free, asking=asking)
         over = [change for change in changes if change.status in FINAL]
         self.note(
             did={
@@ -53,128 +68,212 @@ class StatusActor(LaneActor):
                 "changed": len(changes),
                 "ended": len(over),
                 "notify": sum(1 for change in over if change.due_at is not None),
+                "lost": self._lost,
             }
         )
+        if self._fault is not None:
+            self.tell_outage(file_system.FILES, self._fault)
+        elif here:
+            self.note(files=self.turn_began)
 
-    def _look(self, jobs: list[Job]) -> list[Change]:
+    def _here(self) -> Sequence[Job | Followed]:
+        if self._glances:
+            return [job for job in self.store.followed(self.lane) if job.job_no]
+        return [job for job in self.store.on_system(self.lane) if job.execution.job_no]
+
+    # --- all at once
+
+    def _look(self, jobs: Sequence[Job | Followed], *, asking: bool = True) -> list[Change]:
         """Asks about these jobs and stores what is new; returns the changes that took place."""
-        records = {job.text_id: self._record(job) for job in jobs}
-        statuses = self._statuses([job for job in jobs if records[job.text_id] is None or not self.system.record_suffices])
-        changes = []
+        records = self._records(jobs)
+        unclear = [job for job in jobs if job.text_id not in records or not self.system.record_suffices]
+        statuses = self._statuses(unclear) if asking else {}
+        whole = self._whole([job for job in jobs if job.text_id in records or _is_news(job, statuses)])
+        suspects = {job.text_id: job for job in whole if self._is_suspect(job) and job.text_id not in records}
+        done = self._settle([job for job in whole if job.text_id not in suspects], records, statuses)
+        return done + [change for job in suspects.values() for change in self._ask_alone(job)]
+
+    def _records(self, jobs: Sequence[Job | Followed]) -> _Records:
+        """The exit records of these jobs: of so many at a time, in rotation, since the system tells of most ends itself."""
+        first = self._read_last if self._read_last < len(jobs) else 0
+        records: _Records = {}
+        for job in jobs[first : first + _MOST_READ]:
+            self.beat()
+            if (record := record_of(job.dir, job.attempt)) is not None:
+                records[job.text_id] = record
+        self._read_last = first + _MOST_READ
+        return records
+
+    def _statuses(self, jobs: Sequence[Job | Followed]) -> _Statuses:
+        """One question about all jobs.  A system that does not answer says nothing about any of them."""
+        brief = [job for job in jobs if isinstance(job, Followed)]
+        try:
+            statuses = self.system.glance(brief) if brief else self._questions.statuses(self._unsuspected(jobs))
+        except ExecutionSystemError as error:
+            self.tell_outage("system", str(error))
+            return {}
+        except Exception as error:  # noqa: BLE001 - a fault of an administrator's class says nothing about any job
+            self._tell_fault("", error)
+            self.tell_outage("system", f"glance raised {error!r}")
+            return {}
+        if jobs:
+            self.note(works="system", at=self.clock.monotonic())
+        return statuses
+
+    def _unsuspected(self, jobs: Sequence[Job | Followed]) -> list[Job]:
+        return [job for job in jobs if isinstance(job, Job) and not self._is_suspect(job)]
+
+    def _whole(self, jobs: Sequence[Job | Followed]) -> list[Job]:
+        """The jobs as a whole; without those that have changed since they were read in brief."""
+        brief = {job.text_id: job.attempt for job in jobs if isinstance(job, Followed)}
+        if not brief:
+            return [job for job in jobs if isinstance(job, Job)]
+        read = self.store.on_system(self.lane, [job.id for job in jobs])
+        return [job for job in read if brief.get(job.text_id) == job.attempt]
+
+    def _settle(self, jobs: Sequence[Job], records: _Records, statuses: _Statuses) -> list[Change]:
+        """Stores what is new of these jobs, a few at a time; returns the changes that took place."""
+        done: list[Change] = []
+        stored_at = self.clock.monotonic()
+        new: list[Change] = []
         for job in jobs:
             self.beat()
-            change = self._change(job, records[job.text_id], statuses.get(job.text_id))
-            if change is not None:
-                changes.append(change)
+            if (change := self._change(job, records.get(job.text_id), statuses.get(job.text_id))) is not None:
+                new.append(change)
+            if new and self.clock.monotonic() - stored_at >= _STORE_INTERVAL:
+                done += self._store(new)
+                new, stored_at = [], self.clock.monotonic()
+        return done + self._store(new)
+
+    def _store(self, changes: list[Change]) -> list[Change]:
         lost = self.apply(changes)
         done = [change for change in changes if str(change.job.id) not in lost]
         for change in done:
-            self._tell_copies(change)
+            tell_copies(change)
         return done
 
-    def _tell_copies(self, change: Change) -> None:
-        job = change.job
-        if change.status in FINAL and isinstance(job, Job):
-            for host in read_copies(Path(job.dir or "/nonexistent"), job.attempt):
-                events.emit("job.second_copy", job=job.text_id, label=job.label, host=host)
+    # --- one by one
 
-    def _one_by_one(self, jobs: list[Job]) -> list[Change]:
+    def _one_by_one(self, jobs: Sequence[Job | Followed]) -> list[Change]:
         """As `_look`, each job under a lease of its own: if this process dies of one, the lease names it."""
         changes: list[Change] = []
         for each in jobs:
             self.beat()
             if not (health := self.system.probe()).ok:
                 raise ExecutionSystemError(health.message, transient=True)
+            self.look_at_files()
             job = self.claim_one(each.id)
             if job is None or job.status is not each.status:
                 continue
-            if job.lease.crashes >= self.settings.crashes:
-                now = self.clock.now()
-                message = f"the engine's process died {job.lease.crashes} times while it asked for its status: {job.lease.crash}"
-                told = bool(self._notifier.targets_of(job))
-                change = ended(job, Status.ERROR, "actor crashed", message, now=now, notify=told)
-                changes += [] if self.apply([change]) else [change]
+            if self._is_suspect(job) and record_of(job.dir, job.attempt) is None:
+                self._set_aside(job)
                 continue
-            changes += self._look([job]) or self._unchanged(job)
+            changes += self._look_at_claimed(job)
             self.tell(progress=True)
         self.careful = False
         return changes
 
-    def _unchanged(self, job: Job) -> list[Change]:
+    def _ask_alone(self, job: Job) -> list[Change]:
+        """A job that was set aside is asked about again when its time has come, after all others."""
+        if job.due_at is not None and job.due_at > self.clock.now():
+            return []
+        claimed = self.claim_one(job.id)
+        return self._look_at_claimed(claimed) if claimed is not None and claimed.status is job.status else []
+
+    def _look_at_claimed(self, job: Job) -> list[Change]:
+        record = record_of(job.dir, job.attempt)
+        records = {} if record is None else {job.text_id: record}
+        statuses = {} if record is not None and self.system.record_suffices else self._statuses_of(job)
+        if done := self._settle([job], records, statuses):
+            return done
         self.apply([Change(job, job.status)])
         return []
 
-    def _record(self, job: Job) -> ExitRecord | None:
-        record = read_exit_record(Path(job.dir or "/nonexistent"))
-        return record if record is not None and record.attempt == job.attempt else None
-
-    def _statuses(self, jobs: list[Job]) -> dict[str, Status]:
-        """One question about all jobs.  A system that does not answer says nothing about any of them."""
-        if not jobs:
-            return {}
+    def _statuses_of(self, job: Job) -> _Statuses:
         try:
-            statuses = self.system.get_statuses(jobs)
+            return self._questions.statuses([job])
         except ExecutionSystemError as error:
             self.tell_outage("system", str(error))
             return {}
-        except Exception as error:  # noqa: BLE001 - a fault of an administrator's class says nothing about any job
-            text = "".join(traceback.format_exception(error))
-            events.emit("system.error", system=self.name, job="", error=repr(error), traceback=text)
-            self.tell_outage("system", f"get_statuses raised {error!r}")
-            return {}
-        self.note(works="system", at=self.clock.monotonic())
-        return statuses
+
+    def _is_suspect(self, job: Job) -> bool:
+        """To ask about it has ended the engine's process again and again."""
+        return job.lease.crashes >= self.settings.crashes
+
+    def _set_aside(self, job: Job) -> None:
+        """It is on its system and may do well there: it is followed by its exit record, and asked about again after a while."""
+        pause = min(_SET_ASIDE * 2.0 ** min(job.lease.crashes - self.settings.crashes, 10), _LONGEST_ASIDE)
+        why = job.lease.crash
+        self.apply([Change(job, job.status, crash=why, due_at=self.due_in(pause))])
+        events.emit("job.set_aside", job=job.text_id, label=job.label, seconds=pause, why=why)
+
+    # --- one job
 
     def _change(self, job: Job, record: ExitRecord | None, status: Status | None) -> Change | None:
         if record is not None and status is not None and status not in _GONE:
             return None  # the script has written its record and is about to end; the system will say so at once
         gone = record is not None or status in _GONE
         if gone and record is None:
-            record = find_exit_record(Path(job.dir or "/nonexistent"), job.attempt)  # perhaps written between the two looks
-        if gone and record is None and (other := self._other_copy(job)) is not None:
-            return Change(job, job.status, fields={"execution.job_no": other})
-        seen = Observed(
-            record=record,
-            status=status,
-            account=self._account(job, record) if gone else None,
-            started=gone and self._has_started(job),
-        )
-        verdict = judge(job, seen, self.clock.now(), self.settings.grace)
-        if verdict.status is job.status and not verdict.fields:
+            record = last_record_of(job)  # it may have been written between the two looks
+        if not gone or record is not None:
+            account = self._account(job, record) if gone else None
+            return self._endings.change(job, Observed(record, status, account))
+        return self._without_record(job, status)
+
+    def _without_record(self, job: Job, status: Status | None) -> Change | None:
+        if (fault := file_system.fault(job.dir)) is not None:
+            self._fault = fault
             return None
-        if verdict.status not in FINAL:
-            return Change(job, verdict.status, why=verdict.why, fields=verdict.fields)
-        fields = {**verdict.fields, "results": self._results(job)}
-        told = self._notifier.targets_of(job.model_copy(update={"status": verdict.status}))
-        return Change(job, verdict.status, why=verdict.why, fields=fields, due_at=self.clock.now() if told else None)
+        if (other := self._other_copy(job)) is not None:
+            return Change(job, job.status, fields={"execution.job_no": other})
+        if self._accounts_apart:
+            self._lost += 1
+            return self._endings.lost(job)
+        return self._endings.change(job, Observed(None, status, self._account(job, None), has_started(job)))
 
     def _other_copy(self, job: Job) -> str | None:
         """The native id of the copy that runs the command, where the one that was stored is of a copy that ended at once."""
-        if not read_copies(Path(job.dir or "/nonexistent"), job.attempt):
+        if not copies_of(job):
             return None
-        found = self.system.find(job)
+        try:
+            found = self.system.find(job)
+        except Exception as error:  # noqa: BLE001 - as in _account
+            self._tell_fault(job.text_id, error)
+            return None
         return found if found != job.execution.job_no else None
-
-    def _has_started(self, job: Job) -> bool:
-        """The start marker tells; a job that ran and removed its own marker was seen running."""
-        return job.times.started is not None or read_start_marker(Path(job.dir or "/nonexistent")) is not None
 
     def _account(self, job: Job, record: ExitRecord | None) -> Account | None:
         try:
             return self.system.account(job, record)
-        except Exception as error:  # noqa: BLE001 - as in _statuses: the record still tells the end
-            text = "".join(traceback.format_exception(error))
-            events.emit("system.error", system=self.name, job=job.text_id, error=repr(error), traceback=text)
+        except Exception as error:  # noqa: BLE001 - a fault of an administrator's class: the record still tells the end
+            self._tell_fault(job.text_id, error)
             return None
 
-    def _results(self, job: Job) -> list[dict[str, Any]]:
-        if not job.outputs or job.dir is None:
-            return []
-        try:
-            return [result.model_dump() for result in collect(Path(job.dir), job.outputs)]
-        except OSError as error:
-            events.emit("results.unreadable", job=job.text_id, directory=job.dir, error=str(error))
-            return []
+    def _tell_fault(self, job: str, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        events.emit("system.error", system=self.name, job=job, error=repr(error), traceback=text)
+
+
+def accounts_apart(system: ExecutionSystem) -> bool:
+    """Whether a process of its own asks this system how jobs ended that left no record."""
+    base = ExecutionSystem
+    return system.accounts_apart and (type(system).account, type(system).accounts) != (base.account, base.accounts)
+
+
+def _lease_until(job: Job | Followed) -> datetime | None:
+    return job.lease_until if isinstance(job, Followed) else job.lease.until
+
+
+def _is_news(job: Job | Followed, statuses: _Statuses) -> bool:
+    """Whether a job that left no record must be looked at closely."""
+    if isinstance(job, Job):
+        return True
+    status = statuses.get(job.text_id, job.status)
+    return status is not job.status or status in _GONE
 
 
 _GONE = FINAL | {Status.UNKNOWN}
+_MOST_READ = 500
+_STORE_INTERVAL = 0.05
+_SET_ASIDE, _LONGEST_ASIDE = 30.0, 600.0
+"""Seconds until a job is asked about again that was set aside; doubled each time."""

@@ -17,6 +17,8 @@ from execution_engine.jobs.reasons import REASONS
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.systems.execution_systems import Account
 
+GONE_WITHOUT_RECORD = "its system has it no longer, and there is no exit record (yet)"
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -83,7 +85,7 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
         return _failed(job, None, None, "killed", account, fields)
     since = job.history[-1].at if job.status is Status.UNKNOWN and job.history else now
     if now - since < timedelta(seconds=grace):
-        return Verdict(Status.UNKNOWN, "its system has it no longer, and there is no exit record (yet)")
+        return Verdict(Status.UNKNOWN, GONE_WITHOUT_RECORD)
     if not account.settled:
         reason = "no exit record"
     elif seen.started:

@@ -85,6 +85,12 @@ WORDINGS: dict[str, Wording] = {
         kept=True,
     ),
     "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]", kept=True),
+    "job.set_aside": Wording(
+        Level.ERROR,
+        _JOB + ": to ask its system about it ends the engine's process again and again[ ({why})]: "
+        "only its exit record is looked for, and it is asked about again[ in {seconds}]; mend the class of that system",
+        kept=True,
+    ),
     "job.notified": Wording(Level.INFO, _JOB + ": {target} was told"),
     "notification.failed": Wording(
         Level.WARNING,

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from execution_engine.errors import ExecutionSystemError, SystemFull
 from execution_engine.jobs.exit_record import read_start_marker
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration
@@ -135,6 +136,11 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
         """One listing for all, whatever their number; a job in a state that nobody knows is left out."""
         listed = self.listing()
         statuses = {job.text_id: status_of(listed.get(self.job_name(job), ())) for job in jobs}
+        return {job_id: status for job_id, status in statuses.items() if status is not None}
+
+    def glance(self, jobs: Sequence[Followed]) -> dict[str, Status]:
+        listed = self.listing()
+        statuses = {job.text_id: status_of(listed.get(job.name, ())) for job in jobs}
         return {job_id: status for job_id, status in statuses.items() if status is not None}
 
     # --- submission

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError, SystemFull
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
 from execution_engine.plugins import Registry
@@ -186,6 +187,12 @@ class ExecutionSystem(ABC):
         """The status of each job by its `text_id`; a job that is left out was not asked about.  One query for all, if
         possible."""
         return {job.text_id: self.get_status(job) for job in jobs}
+
+    def glance(self, jobs: Sequence[Followed]) -> dict[str, Status]:
+        """As `get_statuses`, of jobs in brief: for a system that has tens of thousands of jobs, and knows them by their names or
+        native ids.  Only a job whose status is another now, or that is gone, is looked at as a whole then.
+        """
+        raise NotSupported(f"{self.context.name} is asked about whole jobs, not about {len(jobs)} in brief")
 
     def find(self, job: Job) -> str | None:
         """The native id under which the system knows `job.execution.name`, or None when it certainly does not have it.

@@ -8,7 +8,7 @@ qhold and qrls say truly whether the server heard them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from execution_engine.errors import ExecutionSystemError, NotSupported
 from execution_engine.jobs.exit_record import ExitRecord
+from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems import execution_systems, torque_commands
@@ -121,12 +122,16 @@ class Torque(DrmaaSystem[TorqueJob]):
     def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
         """If a job is missing in the listing, the server is asked for one by its name: should it be there, the listing was not
         whole, and says nothing about any job."""
-        statuses = super().get_statuses(jobs)
-        missing = next((job for job in jobs if statuses.get(job.text_id) is Status.UNKNOWN), None)
-        if missing is not None and self.find(missing) is not None:
-            raise ExecutionSystemError(
-                f"{self.context.name}: qstat left out {missing.label}, which qselect finds", transient=True
-            )
+        return self._believed(super().get_statuses(jobs), {job.text_id: self.job_name(job) for job in jobs})
+
+    def glance(self, jobs: Sequence[Followed]) -> dict[str, Status]:
+        return self._believed(super().glance(jobs), {job.text_id: job.name for job in jobs})
+
+    def _believed(self, statuses: dict[str, Status], names: Mapping[str, str]) -> dict[str, Status]:
+        """The statuses that a listing told, unless it left out the first that is missing there: raises then."""
+        missing = next((names[job_id] for job_id, status in statuses.items() if status is Status.UNKNOWN), None)
+        if missing is not None and self._named(missing) is not None:
+            raise ExecutionSystemError(f"{self.context.name}: qstat left out {missing}, which qselect finds", transient=True)
         return statuses
 
     def native_ids(self, job: Job) -> list[str]:
@@ -137,7 +142,9 @@ class Torque(DrmaaSystem[TorqueJob]):
 
         A job that the server has forgotten is submitted again: if it was started, its copy ends at once.
         """
-        name = self.job_name(job)
+        return self._named(self.job_name(job))
+
+    def _named(self, name: str) -> str | None:
         if listed := self.listing(float("inf")).get(name):
             return listed[0].native_id
         found = self._commands.ask(torque_commands.named(name)).split()

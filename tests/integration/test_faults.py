@@ -13,7 +13,7 @@ from execution_engine.clock import SystemClock
 from execution_engine.config import Database
 from execution_engine.store import open_store
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, ends, until
 
 PLUGIN = '''
 import os
@@ -85,13 +85,47 @@ def test_a_job_that_ends_its_submit_actor_again_and_again_ends_in_error_and_the_
     assert odd.run({"command": ["true"]})[0]["status"] == "finished"
 
 
-def test_a_job_that_crashes_its_status_actor_ends_in_error_and_the_others_go_on(odd: Engine) -> None:
+def test_a_job_that_crashes_its_status_actor_is_set_aside_and_ends_by_its_record(odd: Engine) -> None:
+    """It is on its system: whatever the engine's processes die of, it may do well there."""
     good, bad = odd.submit(
         {"command": ["true"], "tags": ["odd"]}, {"command": ["true"], "tags": ["odd"], "name": "status crashes"}
     )
-    (job,) = odd.wait([bad])
-    assert (job["status"], job["exit"]["reason"]) == ("error", "actor crashed")
+    until(lambda: "again and again" in odd.log(), "the job is set aside", timeout=60)
     odd.until_status(good, "running")
+    job = odd.job(bad)
+    assert job["status"] == "submitted"
+    assert "SIGSEGV" in job["lease"]["crash"]
+    later = odd.submit({"command": ["true"], "tags": ["odd"]})[0]
+    odd.until_status(later, "running")
+    leave_exit_record(Path(job["dir"]))
+    assert ends(odd.wait([bad])) == [("finished", 0, None)]
+
+
+def test_a_job_whose_status_cannot_be_asked_costs_the_others_on_its_system_nothing(odd: Engine) -> None:
+    (bad,) = odd.submit({"command": ["true"], "tags": ["odd"], "name": "status raises"})
+    odd.until_status(bad, "submitted")
+    good = odd.submit(*({"command": ["true"], "tags": ["odd"]} for _ in range(5)))
+    for job_id in good:
+        odd.until_status(job_id, "running")
+    assert not odd.state()["outages"]
+    assert odd.job(bad)["status"] == "submitted"
+    until(lambda: f"job {bad}: ValueError('a bug of the plug-in')" in odd.log(), "the log names the job")
+    leave_exit_record(Path(odd.job(bad)["dir"]))
+    assert ends(odd.wait([bad])) == [("finished", 0, None)]
+
+
+def test_a_document_that_says_it_runs_without_a_directory_costs_the_others_nothing(engine: Engine) -> None:
+    lane = next(iter(engine.state()["systems"].values()))["lane"]
+    execution = {"system": "here", "lane": lane, "name": "odd", "job_no": "1.1"}
+    with engine.client() as client:
+        client.store.insert([{"status": "running", "command": ["true"], "execution": execution}])
+    assert ends(engine.run(*({"command": ["true"]} for _ in range(10)))) == [("finished", 0, None)] * 10
+    assert not engine.state()["outages"]
+
+
+def leave_exit_record(directory: Path) -> None:
+    """As the job script would."""
+    (directory / ".execd" / "exit").write_text("0m0.0s 0m0.0s\n0m0.0s 0m0.0s\nexecd-exit-1 code=0 attempt=1 host=node7 end\n")
 
 
 def test_a_plug_in_that_raises_at_a_submission_does_not_lose_the_job(odd: Engine) -> None:

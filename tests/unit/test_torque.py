@@ -61,7 +61,7 @@ def test_one_listing_tells_the_status_of_all_jobs(site: Site) -> None:
 def test_a_listing_that_leaves_out_a_job_that_is_there_is_an_outage(site: Site, listing: str) -> None:
     site.command("qstat", listing)
     site.command("qselect", "echo 12.head01")
-    with pytest.raises(ExecutionSystemError, match="left out run") as caught:
+    with pytest.raises(ExecutionSystemError, match="left out execd-run") as caught:
         site.system.get_status(site.job("run"))
     assert caught.value.transient
 
