@@ -112,14 +112,14 @@ class Cores:
 class Change:
     """What becomes of one job.
 
-    The condition: the document still has `job.status` and `job.lease.token`.  When `status` differs from `job.status` it is a
-    transition: it must be in the table of `jobs/status.py`, and the same write appends to `history` (status, time, by, why).
-    Out of a final status leads only the change that answers `retry` and sets `attempt` one higher.  A job that is left begun
-    (`building`, `submitting`) without its lease must have a `due_at`.  `fields` are dotted names of engine fields and their new
-    values (documents, lists, dates, strings, numbers; a None value stores null).  The lease ends with the change (`lease.owner`
-    and `until` null, `crashes` 0; the token stays) unless `keep_lease`, which leaves the lease and `due_at` alone.  `due_at`
-    becomes the one given.  `answered` removes `request` if it still is that very request.  With `crash` (what went wrong) the
-    lease ends, but `lease.crashes` grows by one and `lease.crash` is set.
+    The condition: the document still has `job.status` and the `owner` and `token` of `job.lease`.  When `status` differs from
+    `job.status` it is a transition: it must be in the table of `jobs/status.py`, and the same write appends to `history` (status,
+    time, by, why).  Out of a final status leads only the change that answers `retry` and sets `attempt` one higher.  A job that
+    is left begun (`building`, `submitting`) without its lease must have a `due_at`.  `fields` are dotted names of engine fields
+    and their new values (documents, lists, dates, strings, numbers; a None value stores null).  The lease ends with the change
+    (`lease.owner` and `until` null, `crashes` 0; the token stays) unless `keep_lease`, which leaves the lease and `due_at` alone.
+    `due_at` becomes the one given.  `answered` removes `request` if it still is that very request.  With `crash` (what went
+    wrong) the lease ends, but `lease.crashes` grows by one and `lease.crash` is set.
     """
 
     job: Job | BrokenJob

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
-from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from execution_engine import config
@@ -18,8 +19,8 @@ from execution_engine.errors import StoreError
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
-from execution_engine.store import changes, mongo_errors, mongo_finding, mongo_indexes, mongo_queries
-from execution_engine.store.extended_json import READING, id_text
+from execution_engine.store import changes, mongo_connection, mongo_errors, mongo_finding, mongo_indexes, mongo_queries
+from execution_engine.store.extended_json import id_text
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, Document, Filter, JobStore, Query
 from execution_engine.store.masking import masked
@@ -55,15 +56,8 @@ class MongoJobStore(JobStore):
             self._indexed = True
 
     def _open(self) -> None:
-        milliseconds = max(1, int(self._database.timeout * 1000))
-        timeouts = dict.fromkeys(
-            ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS"), milliseconds
-        )
         with self._talking():
-            try:
-                client = self._connect(self._database.url, appname="execd", **READING, **timeouts)
-            except ValueError as error:
-                raise StoreError(f"database.url {self._url} cannot be used: {error}") from None
+            client = mongo_connection.connect(self._database, self._connect)
             try:
                 self._use(client)
             except BaseException:
@@ -72,11 +66,8 @@ class MongoJobStore(JobStore):
         self._client = client
 
     def _use(self, client: MongoClient[Any]) -> None:
-        build = client.server_info()
-        concern = WriteConcern("majority", j=True, wtimeout=max(1, int(self._database.timeout * 1000)))
         jobs, engines, events = (
-            client[self._database.name].get_collection(name, write_concern=concern, read_preference=ReadPreference.PRIMARY)
-            for name in (_JOBS, "engines", "events")
+            mongo_connection.collection(client, self._database.name, name) for name in (_JOBS, "engines", "events")
         )
         self._wanted = ((jobs, mongo_queries.INDEXES), (events, mongo_queries.EVENT_INDEXES))
         self._jobs = jobs
@@ -84,7 +75,8 @@ class MongoJobStore(JobStore):
         self._claims = Claims(jobs, self._updates)
         self.engines = MongoEngineRegistry(engines, self._talking)
         self.journal = MongoJournal(events, self._talking)
-        self._server = f"MongoDB {build['version']}"
+        self._time = mongo_connection.ServerTime(lambda: mongo_connection.time_of(client), self._clock)
+        self._time.shift()
 
     def close(self) -> None:
         if self._client is not None:
@@ -93,7 +85,7 @@ class MongoJobStore(JobStore):
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        with mongo_errors.explained(self._url):
+        with mongo_errors.explained(self._url, lambda: mongo_connection.lags(self._client, self._database.timeout)):
             yield
 
     # --- the app's side
@@ -108,27 +100,34 @@ class MongoJobStore(JobStore):
             there = {id_text(found["_id"]) for found in self._jobs.find({"_id": {"$in": [*ids.values()]}}, {"_id": 1})}
             if taken := there - self._in_doubt:
                 raise StoreError(f"a job with the id {ids[min(taken)]} is there already; none of the jobs was stored")
-            self._in_doubt = set(ids)
-            self._insert_new([document for document in documents if id_text(document["_id"]) not in there])
+            in_doubt, self._in_doubt = self._in_doubt, set(ids)
+            self._insert_new([document for document in documents if id_text(document["_id"]) not in there], in_doubt)
             self._in_doubt = set()
         return [document["_id"] for document in documents]
 
-    def _insert_new(self, documents: list[Document]) -> None:
-        """Inserts all or, as far as a database without transactions can take an insert back, none."""
+    def _insert_new(self, documents: list[Document], in_doubt: set[str]) -> None:
+        """Inserts all or, as far as a database without transactions can take an insert back, none.
+
+        Those in doubt may be there already, from a try that was not confirmed; the refusal to insert them again confirms them.
+        """
         if not documents:
             return
         try:
             self._jobs.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            errors = (error.details or {}).get("writeErrors", [])
-            if not errors:
+            details = error.details or {}
+            errors = details.get("writeErrors", [])
+            if not errors or details.get("writeConcernErrors"):
                 raise
+            duplicates = {found["index"] for found in errors if found.get("code") == mongo_errors.DUPLICATE}
+            there = {index for index in duplicates if id_text(documents[index]["_id"]) in in_doubt}
+            if len(there) == len(errors):
+                return
             failed = {found["index"] for found in errors}
-            ours = [document["_id"] for index, document in enumerate(documents) if index not in failed]
+            ours = [document["_id"] for index, document in enumerate(documents) if index not in failed or index in there]
             self._jobs.delete_many({"_id": {"$in": ours}, "schema": None})
             self._in_doubt = set()
-            duplicate = any(found.get("code") == mongo_errors.DUPLICATE for found in errors)
-            why = "a job with one of these ids is there already" if duplicate else errors[0].get("errmsg")
+            why = "a job with one of these ids is there already" if duplicates - there else errors[0].get("errmsg")
             raise StoreError(f"{why}; none of the jobs was stored") from error
 
     def request(self, ids: abc.Collection[Any], what: str) -> list[Any]:
@@ -148,6 +147,7 @@ class MongoJobStore(JobStore):
 
     def due(self, queries: Iterable[Query], now: datetime) -> set[Query]:
         with self._talking():
+            now = self._time.of(now)
             if not any(self._jobs.find_one(selection, {"_id": 1}) for selection in mongo_queries.anything_due(now)):
                 return set()
             return {
@@ -160,26 +160,31 @@ class MongoJobStore(JobStore):
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         with self._talking():
-            return self._claims.claim(query, owner, limit, now, until, cores)
+            return self._claims.claim(query, owner, limit, self._time.of(now), self._time.of(until), cores)
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._talking():
-            return self._claims.claim_one(job_id, owner, now, until)
+            return self._claims.claim_one(job_id, owner, self._time.of(now), self._time.of(until))
 
     def renew(self, owner: str, until: datetime) -> int:
         with self._talking():
+            until = self._time.of(until)
             return self._jobs.update_many({"lease.owner": owner}, {"$set": {"lease.until": until, "due_at": until}}).matched_count
 
     def release(
         self, owner: str, now: datetime, crash: str | None = None, retry_at: datetime | None = None
     ) -> list[Job | BrokenJob]:
         with self._talking():
-            return self._updates.release(owner, now, crash, retry_at or now)
+            return self._updates.release(owner, self._time.of(now), crash, self._time.of(retry_at or now))
 
     def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
         changes.check(changes_)
         with self._talking():
-            return self._updates.apply(changes_, by, now)
+            return self._updates.apply([self._by_server_time(change) for change in changes_], by, self._time.of(now))
+
+    def _by_server_time(self, change: Change) -> Change:
+        due_at = change.due_at and self._time.of(change.due_at)
+        return change if due_at == change.due_at else replace(change, due_at=due_at)
 
     def followed(self, lane: str) -> list[Followed]:
         with self._talking():
@@ -195,7 +200,7 @@ class MongoJobStore(JobStore):
 
     def taken_cores(self, lane: str, now: datetime) -> int:
         with self._talking():
-            found = list(self._jobs.find(mongo_queries.taking_room(lane, now), {"resources.cores": 1}))
+            found = list(self._jobs.find(mongo_queries.taking_room(lane, self._time.of(now)), {"resources.cores": 1}))
         return sum(max(1, changes.cores_of(document)) for document in found)
 
     # --- asking
@@ -236,8 +241,8 @@ class MongoJobStore(JobStore):
 
     def ping(self) -> str:
         with self._talking():
-            self._jobs.database.client.server_info()
-        return f"{self._server}, {self._url}"
+            version = self._jobs.database.client.server_info()["version"]
+        return f"MongoDB {version}, {self._url}"
 
     @property
     def inspection(self) -> Inspection:

@@ -134,10 +134,7 @@ class Claims:
             document["history"] = changes.bounded(document["history"])
         mongo_writes.run(
             self._jobs,
-            [
-                Write(document["_id"], {"lease.token": document["lease"]["token"]}, {"$set": {"history": document["history"]}})
-                for document in long
-            ],
+            [Write(document["_id"], _as_found(document), {"$set": {"history": document["history"]}}) for document in long],
         )
 
 
@@ -173,7 +170,7 @@ def _as_found(document: Document) -> dict[str, Any]:
     lease = document.get("lease") or {}
     if not isinstance(lease, dict):
         return {"status": document["status"], "lease": lease}
-    return {"status": document["status"], "lease.token": lease.get("token") or 0}
+    return {"status": document["status"], "lease.token": lease.get("token") or 0, "lease.owner": lease.get("owner")}
 
 
 def _write(

@@ -132,7 +132,7 @@ def selected(selection: Filter) -> Selection:
 
 def exactly(expected: Mapping[str, Any]) -> Selection:
     """The condition that fields have these values; 0 is also a missing one."""
-    return {name: {"$in": [0, None]} if value == 0 else value for name, value in expected.items()}
+    return {name: {"$in": [0, None]} if value == 0 else {"$eq": value} for name, value in expected.items()}
 
 
 def has_exactly(document: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> bool:

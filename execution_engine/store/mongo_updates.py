@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
 
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
@@ -55,8 +56,11 @@ class Updates:
         return [(change, document) for change, document in pairs if not _took_place(change, document, by, answering)]
 
     def release(self, owner: str, now: datetime, crash: str | None, retry_at: datetime) -> list[Job | BrokenJob]:
-        """Ends the leases of an owner; returns the jobs as they are then."""
-        held = list(self._jobs.find(held_by(owner), NO_INPUTS))
+        """Ends the leases of an owner; returns the jobs as they are then.
+
+        Also those that no majority has yet: the writes are confirmed only with what they build on.
+        """
+        held = list(self._jobs.with_options(read_concern=ReadConcern("local")).find(held_by(owner), NO_INPUTS))
         writes = [_release(document, crash, retry_at) for document in held]
         outcome = mongo_writes.run(self._jobs, writes)
         for index, message in outcome.refused.items():
@@ -76,7 +80,9 @@ class Updates:
 
 
 def _expected(change: Change) -> dict[str, Any]:
-    return {"status": str(change.job.status), "lease.token": change.job.lease.token}
+    """The owner too: after a failover that took a claim back, two owners may have had one and the same token."""
+    lease = change.job.lease
+    return {"status": str(change.job.status), "lease.token": lease.token, "lease.owner": lease.owner}
 
 
 def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
@@ -114,21 +120,20 @@ def _history(job: Job | BrokenJob) -> list[Any]:
 
 
 def _took_place(change: Change, document: Document | None, by: str, answering: bool) -> bool:
-    """Whether a document shows that the change was made: now, or by an earlier try whose answer was lost."""
+    """Whether a document shows that the change was made, now or by an earlier try whose answer was lost.
+
+    A request that is gone may have been withdrawn by its app, and a lease ended by another: then the rest is not as it would be.
+    """
     if document is None or not has_exactly(document, {"lease.token": change.job.lease.token}):
         return False
     if document.get("status") != change.status:
         return False
     if change.status == change.job.status:
-        return not answering or change.answered is None or _was_answered(change, document)
+        answered = not answering or change.answered is None or document.get("request") is None
+        return answered and has_exactly(document, as_bson_holds_it(_values(change)))
     history = document.get("history")
     last = history[-1] if isinstance(history, list) and history else None
     return has_exactly(last or {}, {"status": change.status, "by": by, "why": change.why})
-
-
-def _was_answered(change: Change, document: Document) -> bool:
-    """A request that is gone may have been withdrawn by its app: then the rest of the change has not been made with it."""
-    return document.get("request") is None and has_exactly(document, as_bson_holds_it(_values(change)))
 
 
 def _release(document: Document, crash: str | None, retry_at: datetime) -> Write:

@@ -11,6 +11,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from execution_engine.store.job_store import Document
+from execution_engine.store.mongo_errors import OF_THE_DOCUMENT
 from execution_engine.store.mongo_queries import Selection, exactly
 
 
@@ -34,7 +35,11 @@ class Outcome:
 
 
 def run(jobs: Collection[Document], writes: Sequence[Write]) -> Outcome:
-    """Makes the writes whose conditions hold.  Raises pymongo's errors, except for documents that cannot be changed so."""
+    """Makes the writes whose conditions hold.
+
+    Raises pymongo's errors, except for documents that cannot be changed so whenever it is tried.  An error of any other kind
+    speaks of the database, also where each document gets one of its own: then no document is to blame.
+    """
     updates = [UpdateOne({"_id": write.id, **exactly(write.expected), **write.also}, write.update) for write in writes]
     if not updates:
         return Outcome(0, {})
@@ -42,6 +47,7 @@ def run(jobs: Collection[Document], writes: Sequence[Write]) -> Outcome:
         return Outcome(jobs.bulk_write(updates, ordered=False).matched_count, {})
     except BulkWriteError as error:
         details = error.details or {}
-        if details.get("writeConcernErrors"):
+        failed = details["writeErrors"]
+        if details.get("writeConcernErrors") or any(found["code"] not in OF_THE_DOCUMENT for found in failed):
             raise
-        return Outcome(details["nMatched"], {found["index"]: found["errmsg"] for found in details["writeErrors"]})
+        return Outcome(details["nMatched"], {found["index"]: found["errmsg"] for found in failed})

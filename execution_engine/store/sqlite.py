@@ -186,7 +186,7 @@ class SqliteJobStore(JobStore):
             rows = {row.id: row for row in found}
             for job_id, change in zip(ids, changes_, strict=True):
                 row = rows.get(job_id)
-                if row is None or row.status != change.job.status or row.lease_token != change.job.lease.token:
+                if row is None or not row.is_as_known(change.job):
                     lost.add(str(change.job.id))
                     continue
                 try:

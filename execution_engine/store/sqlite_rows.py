@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from execution_engine.jobs.followed import Followed
-from execution_engine.jobs.job import ENGINE_FIELDS, SCHEMA_VERSION
+from execution_engine.jobs.job import ENGINE_FIELDS, SCHEMA_VERSION, Job
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes, extended_json
-from execution_engine.store.job_store import Change, Document
+from execution_engine.store.job_store import BrokenJob, Change, Document
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -125,6 +125,11 @@ class Row:
                 "crash": self.crash,
             }
         return result
+
+    def is_as_known(self, job: Job | BrokenJob) -> bool:
+        """Whether the job still has the status and the lease that a writer knew."""
+        lease = job.lease
+        return (self.status, self.lease_token, self.lease_owner) == (job.status, lease.token, lease.owner)
 
     # --- what happens to it
 

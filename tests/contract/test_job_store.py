@@ -425,16 +425,27 @@ def test_an_answer_to_a_request_that_was_withdrawn_ends_the_lease_and_settles_it
     assert (lease.owner, lease.until, lease.crashes, lease.token) == (None, None, crashes, held.lease.token)
 
 
-@pytest.mark.parametrize(("first", "second", "crashes"), [("unsure", None, 0), (None, "unsure", 2)])
-def test_an_answer_to_a_request_that_another_has_answered_settles_the_crashes(
+@pytest.mark.parametrize(("first", "second", "crashes"), [("unsure", None, 2), (None, "unsure", 0)])
+def test_who_answers_a_request_with_a_lease_that_has_ended_has_lost_the_job(
     store: JobStore, first: str | None, second: str | None, crashes: int
 ) -> None:
     held = claimed_again(store, "signal 9")
     assert apply(store, held, held.status, answered="hold", crash=first, by="boot/2")
-    assert apply(store, held, held.status, answered="hold", crash=second)
+    assert not apply(store, held, held.status, answered="hold", crash=second)
     lease = job(store, held.id).lease
     assert (lease.owner, lease.until, lease.crashes) == (None, None, crashes)
     assert "request" not in document(store, held.id)
+
+
+@pytest.mark.parametrize("becomes", [S.BUILDING, S.TO_BE_SUBMITTED])
+def test_the_owner_is_part_of_the_fence_as_a_failover_can_give_one_token_twice(make_store: MakeStore, becomes: Status) -> None:
+    store = make_store()
+    store.insert([a_job()])
+    mine = claim_job(store)
+    taken_back = mine.model_copy(update={"lease": mine.lease.model_copy(update={"owner": "another/1"})})
+    assert not apply(store, taken_back, becomes, by="another/1", fields={"dir": "/theirs"}, due_at=later())
+    assert job(store, mine.id) == mine
+    assert apply(store, mine, becomes, fields={"dir": "/mine"}, due_at=later())
 
 
 def test_a_request_on_a_draft_or_that_is_no_text_is_left_alone(store: JobStore) -> None:

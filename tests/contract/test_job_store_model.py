@@ -247,8 +247,9 @@ class Jobs(RuleBasedStateMachine):
                 self.stores[store].apply([Change(job, status, answered=job.request)], "test", self.now)
 
     def apply(self, store: int, change: Change) -> None:
-        lost = self.stores[store].apply([change], "test", self.now)
-        assert (str(change.job.id) not in lost) == self.model.jobs[change.job.id].change(change)
+        told = str(change.job.id) not in self.stores[store].apply([change], "test", self.now)
+        made = self.model.jobs[change.job.id].change(change)
+        assert told == made or (told and change.status is change.job.status), "a job that is just so already may count as changed"
 
     @rule(store=st.sampled_from((0, 1)), owner=st.sampled_from(OWNERS), lease=seconds)
     def an_actor_renews(self, store: int, owner: str, lease: int) -> None:

@@ -36,11 +36,11 @@ class ReplicaSet:
 
     def wait(self) -> None:
         """Until one node is primary and the two others are secondaries."""
-        wait_until(lambda: sorted(map(_role, self.nodes)) == ["primary", "secondary", "secondary"], "a set of three")
+        wait_until(lambda: sorted(map(role_of, self.nodes)) == ["primary", "secondary", "secondary"], "a set of three")
 
     def primary(self) -> MongoServer:
         """The node that takes writes now, or takes over within a minute."""
-        found = wait_until(lambda: [node for node in self.nodes if _role(node) == "primary"], "a primary")
+        found = wait_until(lambda: [node for node in self.nodes if role_of(node) == "primary"], "a primary")
         return found[-1]
 
     def secondaries(self) -> list[MongoServer]:
@@ -53,7 +53,7 @@ class ReplicaSet:
         was = self.primary()
         with was.client() as client:
             client.admin.command("replSetStepDown", seconds, secondaryCatchUpPeriodSecs=min(2, seconds - 1), force=True)
-        wait_until(lambda: any(_role(node) == "primary" for node in self.nodes if node is not was), "another primary")
+        wait_until(lambda: any(role_of(node) == "primary" for node in self.nodes if node is not was), "another primary")
 
     def stop(self) -> None:
         """Kills all nodes."""
@@ -74,7 +74,7 @@ class ReplicaSet:
             node.end()
 
 
-def _role(node: MongoServer) -> str:
+def role_of(node: MongoServer) -> str:
     """`primary`, `secondary`, something else, or `away`."""
     if not node.runs:
         return "away"

@@ -73,14 +73,15 @@ class ModelJob:
 
     def change(self, change: Change) -> bool:
         """Makes the change if its condition holds; whether it does."""
-        if (self.status, self.token) != (change.job.status, change.job.lease.token):
+        lease = change.job.lease
+        if (self.status, self.token, self.owner) != (change.job.status, lease.token, lease.owner):
             return False
         if change.status is not self.status:
             self.become(change.status)
         self.lane = change.fields.get("execution", {"lane": self.lane}).get("lane")
         self.attempt = change.fields.get("attempt", self.attempt)
         self.request = None if self.request == change.answered else self.request
-        self.crashes = 0 if change.crash is None else change.job.lease.crashes + 1
+        self.crashes = 0 if change.crash is None else lease.crashes + 1
         self.free(change.due_at)
         return True
 
