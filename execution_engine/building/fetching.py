@@ -8,20 +8,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from functools import cache
 from http.client import HTTPException
 from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
+from execution_engine.building.hurried import HttpHandler, HttpsHandler, patience
 from execution_engine.config import InputSources
 from execution_engine.errors import BuildError
 from execution_engine.quantities import format_size
 
 _BLOCK = 1 << 18
-_PATIENCE = 30.0
-"""Seconds that a server may be silent."""
 
 
 def blocks(source: str, rules: InputSources, deadline: float) -> Iterator[bytes]:
@@ -71,7 +69,7 @@ def _open_url(source: str, rules: InputSources, deadline: float) -> Any:
     if not rules.urls:
         raise BuildError(f"inputs: {source!r}: URLs are not fetched here; the administrator's key is inputs.urls")
     try:
-        return _opener().open(source, timeout=max(0.1, min(_PATIENCE, deadline - time.monotonic())))
+        return _opener(deadline).open(source, timeout=patience(deadline))
     except HTTPError as error:
         error.close()
         raise BuildError(f"inputs: {source!r} cannot be fetched: the server answers {error.code} {error.reason}") from error
@@ -90,20 +88,19 @@ def _next_block(source: str, stream: Any) -> bytes:
     return block
 
 
-@cache
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(deadline: float) -> urllib.request.OpenerDirector:
     """Speaks http and https only, also after a redirection; uses the proxies of the daemon's environment."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
+        urllib.request.ProxyHandler(),
+        HttpHandler(deadline),
+        HttpsHandler(deadline),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
     ):
-        opener.add_handler(handler())
+        opener.add_handler(handler)
     return opener
 
 

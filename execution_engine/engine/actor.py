@@ -27,6 +27,9 @@ from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
 
+STORE_INTERVAL = 0.05
+"""Seconds after which what is done is stored, while there is more to do: the next step with a job waits for no other job."""
+
 _BEAT_INTERVAL = 1.0
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+import traceback
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 
+from execution_engine import events
 from execution_engine.building import build
 from execution_engine.building.job_directory import directory_of
-from execution_engine.engine.actor import Actor, Workplace, announce_claims
+from execution_engine.engine.actor import STORE_INTERVAL, Actor, Stop, Workplace, announce_claims
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
-from execution_engine.errors import BuildError
-from execution_engine.jobs.job import SCHEMA_VERSION, Job
+from execution_engine.errors import BuildError, ExecdError
+from execution_engine.jobs.job import SCHEMA_VERSION, Job, Source
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import Change, Work
@@ -31,20 +35,65 @@ class BuildingActor(Actor):
         self._slots = {name: plan.make().slots() for name, plan in self.site.systems.items()}
 
     def turn(self) -> int:
-        claims = self.claim()
+        """A batch, and while there are jobs whose inputs must be fetched, one of these after each further batch: a slow server
+        keeps nobody waiting for longer than one job takes.
+        """
+        had, slow = 0, deque[Job]()
+        last_claim = self.clock.monotonic() + _LONGEST_TURN
+        while True:
+            self.turn_began = self.clock.monotonic()
+            if self.turn_began < last_claim and not self._stopping:
+                had += self._take_up(slow)
+            if not slow:
+                return had
+            if self._stopping:
+                self._hand_on([Change(job, Status.TO_BE_BUILT, why="the actor ends") for job in slow])
+                return had
+            self._build_all([slow.popleft()], [])
+
+    def _take_up(self, slow: deque[Job]) -> int:
+        """Claims a batch and builds it, but for jobs that may take long: they are put at the end of `slow`."""
+        room = self.settings.batch - len(slow)
+        claims = self.claim(limit=room) if room else []
         announce_claims(claims, self.owner)
         good, changes = self._vetting.sort(claims, self.clock.now())
-        try:
-            for claimed in good:
-                self.beat()
-                assert isinstance(claimed.job, Job)
-                self.doing = f"building {claimed.job.label}"
-                changes.append(self._build(claimed.job))
-        finally:
-            self.apply(changes)  # what is done is done, also if this process may not go on
-        if claims:
-            self.tell(did=self._summary(changes))
+        jobs = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
+        slow.extend(job for job in jobs if _fetches(job))
+        self._build_all([job for job in jobs if not _fetches(job)], changes)
         return len(claims)
+
+    def _build_all(self, jobs: Iterable[Job], changes: list[Change]) -> None:
+        """Builds the jobs, and stores what became of them, and the other changes, as it goes."""
+        stored_at = self.clock.monotonic()
+        try:
+            for job in jobs:
+                self.beat()
+                self.doing = f"building {job.label}"
+                changes.append(self._built(job))
+                if self.clock.monotonic() - stored_at >= STORE_INTERVAL:
+                    self._hand_on(changes)
+                    changes, stored_at = [], self.clock.monotonic()
+        except BaseException:
+            self.apply(changes)  # what is done is done, also if this process may not go on
+            raise
+        self._hand_on(changes)
+
+    def _hand_on(self, changes: list[Change]) -> None:
+        self.apply(changes)
+        if changes:
+            self.tell(did=self._summary(changes))
+
+    def _built(self, job: Job) -> Change:
+        """What becomes of the job.  A fault of the engine that only this job meets is charged to it alone."""
+        try:
+            return self._build(job)
+        except (Stop, ExecdError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs are to be built
+            text = "".join(traceback.format_exception(error))
+            events.emit("job.unbuildable", job=job.text_id, label=job.label, error=repr(error), traceback=text)
+            delay = min(2.0 ** (job.lease.crashes + 1), 30.0)
+            return Change(job, job.status, crash=repr(error), due_at=self.due_in(delay))
 
     def _build(self, job: Job) -> Change:
         now = self.clock.now()
@@ -111,7 +160,14 @@ class BuildingActor(Actor):
         self.tell(works="jobs_dir", at=self.clock.monotonic())
 
 
+_LONGEST_TURN = 60.0
+"""Seconds after which a turn claims no more: it ends when all that it claimed is done."""
 _ENDS = frozenset({Status.ERROR, Status.KILLED})
+
+
+def _fetches(job: Job) -> bool:
+    """Whether inputs of the job come from elsewhere, which may take long."""
+    return any(isinstance(content, Source) for content in job.inputs.values())
 
 
 def _with(change: Change, fields: dict[str, object]) -> Change:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from execution_engine import events
 from execution_engine.engine import file_system
-from execution_engine.engine.actor import Workplace
+from execution_engine.engine.actor import STORE_INTERVAL, Workplace
 from execution_engine.engine.endings import Endings, copies_of, has_started, last_record_of, record_of, tell_copies
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.questions import Questions
@@ -140,7 +140,7 @@ class StatusActor(LaneActor):
             self.beat()
             if (change := self._change(job, records.get(job.text_id), statuses.get(job.text_id))) is not None:
                 new.append(change)
-            if new and self.clock.monotonic() - stored_at >= _STORE_INTERVAL:
+            if new and self.clock.monotonic() - stored_at >= STORE_INTERVAL:
                 done += self._store(new)
                 new, stored_at = [], self.clock.monotonic()
         return done + self._store(new)
@@ -274,6 +274,5 @@ def _is_news(job: Job | Followed, statuses: _Statuses) -> bool:
 
 _GONE = FINAL | {Status.UNKNOWN}
 _MOST_READ = 500
-_STORE_INTERVAL = 0.05
 _SET_ASIDE, _LONGEST_ASIDE = 30.0, 600.0
 """Seconds until a job is asked about again that was set aside; doubled each time."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from execution_engine import events
-from execution_engine.engine.actor import Workplace, announce_claims, is_healthy
+from execution_engine.engine.actor import STORE_INTERVAL, Workplace, announce_claims, is_healthy
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.room import Room
 from execution_engine.engine.vetting import Vetting
@@ -110,7 +110,7 @@ class SubmitActor(LaneActor):
                 if left == half > 0 and self._may_claim_ahead(last_claim):
                     following = self._hand_over(ahead=True)
                 now = self.clock.monotonic()
-                if now - stored_at >= _STORE_INTERVAL:
+                if now - stored_at >= STORE_INTERVAL:
                     self.apply(done)
                     done, stored_at = [], now
         finally:
@@ -203,7 +203,6 @@ class SubmitActor(LaneActor):
         return Change(job, job.status, crash=f"{self.name}.run: {outcome!r}", due_at=self.due_in(delay))
 
 
-_STORE_INTERVAL = 0.05
 _LONGEST_TURN = 5.0
 """Seconds after which a turn claims no more: it ends when all that it claimed is done."""
 _TAKEN = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING})

@@ -85,6 +85,7 @@ WORDINGS: dict[str, Wording] = {
         kept=True,
     ),
     "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]", kept=True),
+    "job.unbuildable": Wording(Level.ERROR, _JOB + " could not be built, by a fault of the engine: {error}", same=("error",)),
     "job.set_aside": Wording(
         Level.ERROR,
         _JOB + ": to ask its system about it ends the engine's process again and again[ ({why})]: "

@@ -23,7 +23,7 @@ from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import python_path
 from execution_engine.engine.lifeline import ending
-from execution_engine.errors import ConfigError, DaemonError
+from execution_engine.errors import DaemonError
 from execution_engine.logger import Logger, LogReceiver
 from execution_engine.master import systemd
 from execution_engine.master.pid_file import PidFile

@@ -9,6 +9,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from execution_engine.engine.assembly import assemble
 from execution_engine.engine.building_actor import BuildingActor
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.lifeline import EXIT_OUTAGE
+from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
@@ -144,10 +146,71 @@ def test_an_actor_that_lost_its_jobs_takes_away_nothing_that_their_new_owner_has
         with other:
             if other.release("e/*", clock.now()):
                 other.claim(Query(Work.BUILDING), "f/building-1", 10, clock.now(), clock.now() + timedelta(minutes=1))
-                made.append(build(job(other, second), actor.site.config) / "made by the new owner")
+                theirs = job(other, second).model_copy(update={"inputs": {}})
+                made.append(build(theirs, actor.site.config) / "made by the new owner")
                 made[0].touch()
 
     with server_of_inputs(take_over) as url:
-        _, second = actor.store.insert([a_job(inputs={"data": {"source": url}}), a_job()])
+        slow = {"data": {"source": url}}
+        _, second = actor.store.insert([a_job(inputs=slow), a_job(inputs=slow)])
         assert actor.run() == EXIT_OUTAGE
     assert made[0].exists()
+
+
+def test_what_needs_no_download_is_handed_on_and_newcomers_are_built_while_others_wait_for_a_slow_server(
+    make_actor: Callable[..., BuildingActor],
+) -> None:
+    actor = make_actor(SystemClock())
+    seen: list[dict[str, int]] = []
+
+    def piece() -> None:
+        if len(seen) == PIECES:
+            with other:
+                other.insert([a_job()])
+        with other:
+            seen.append(other.count())
+
+    other = SqliteJobStore(Path(actor.site.config.database.url.removeprefix("sqlite:///")), SystemClock())
+    with server_of_inputs(piece) as url:
+        slow = {"data": {"source": url}}
+        actor.store.insert([a_job(inputs=slow), a_job(inputs=slow), a_job(), a_job()])
+        assert actor.run() == 0
+    assert seen[0] == {"building": 2, "to be submitted": 2}, "before the first download"
+    assert seen[PIECES]["to be built"] == 1, "it comes while the second is on its way"
+    assert actor.store.count() == {"to be submitted": 5}
+
+
+def test_what_is_built_is_handed_on_before_all_is(
+    tmp_path: Path, make_actor: Callable[..., BuildingActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+
+    def takes_time(*what: Any, **how: Any) -> Path:
+        time.sleep(0.02)
+        with other:
+            left.append(other.count()["building"])
+        return build(*what, **how)
+
+    monkeypatch.setattr("execution_engine.engine.building_actor.build", takes_time)
+    actor, other = make_actor(SystemClock()), SqliteJobStore(tmp_path / "execd.db", SystemClock())
+    actor.store.insert([a_job() for _ in range(20)])
+    assert actor.run() == 0
+    assert left[0] == 20
+    assert left[10] < 12, "stored as it goes"
+
+
+def test_a_fault_that_only_one_job_meets_is_charged_to_it_alone(
+    tmp_path: Path, make_actor: Callable[..., BuildingActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(job: Job, *more: Any, **others: Any) -> Path:
+        if job.name == "odd":
+            raise RecursionError("too deep")
+        return build(job, *more, **others)
+
+    monkeypatch.setattr("execution_engine.engine.building_actor.build", fails)
+    actor = make_actor(SystemClock())
+    odd, *others = actor.store.insert([a_job(name="odd"), a_job(), a_job()])
+    assert actor.run() == 0
+    assert {job(actor.store, each).status for each in others} == {Status.TO_BE_SUBMITTED}
+    lease = job(actor.store, odd).lease
+    assert (lease.crashes, "too deep" in lease.crash) == (1, True)

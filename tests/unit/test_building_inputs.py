@@ -190,6 +190,11 @@ class _Pages(BaseHTTPRequestHandler):
         while not self.released.wait(0.02):
             self.wfile.write(b"x")
 
+    def page_trickle(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+        while not self.released.wait(0.02):
+            self.wfile.write(b"x")
+
     def answer(self, code: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(code)
         for name, value in headers.items():
@@ -250,6 +255,10 @@ def test_a_url_larger_than_allowed_is_given_up(tmp_path: Path, server: str) -> N
         built(tmp_path, {"x": {"source": f"{server}/good"}}, urls=True, max_size="100K")
 
 
-def test_a_server_that_never_ends_is_given_up_at_the_deadline(server: str) -> None:
+@pytest.mark.parametrize("page", ["slow", "trickle"])
+def test_a_server_that_never_ends_is_given_up_at_the_deadline(server: str, page: str) -> None:
+    """In its headers as well: each byte comes in time."""
+    began = time.monotonic()
     with pytest.raises(BuildError, match="takes too long"):
-        list(blocks(f"{server}/slow", InputSources(urls=True), time.monotonic() + 0.2))
+        list(blocks(f"{server}/{page}", InputSources(urls=True), began + 0.3))
+    assert time.monotonic() - began < 5
