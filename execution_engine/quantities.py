@@ -9,6 +9,8 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _CLOCK_TIME = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+_LONGEST, _LARGEST = (1 << 31) - 1, (1 << 63) - 1
+"""What every database, calendar and DRM can hold: 68 years, and 8 EiB."""
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
 
@@ -17,6 +19,10 @@ def parse_duration(text: str | float) -> float:
 
     Raises ValueError with what was expected.
     """
+    return _at_most(_seconds(text), _LONGEST, f"{text!r} is too long; expected at most {_LONGEST} s (68 years)")
+
+
+def _seconds(text: str | float) -> float:
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         return _not_negative(text, text)
     stripped = str(text).strip()
@@ -36,13 +42,19 @@ def parse_size(text: str | float) -> int:
 
     Raises ValueError with what was expected.
     """
+    return int(_at_most(_bytes(text), _LARGEST, f"{text!r} is too large; expected less than 8192P (8 EiB)"))
+
+
+def _bytes(text: str | float) -> float:
+    if isinstance(text, int) and not isinstance(text, bool) and 0 <= text <= _LARGEST:
+        return text  # as exact as it was given
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return int(_not_negative(text, text))
+        return _not_negative(text, text)
     match = _SIZE.fullmatch(str(text).strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size; expected for example 512M or 2G")
     number, unit = match.groups()
-    return int(_not_negative(float(number) * _SIZE_UNITS[unit.upper()], text))
+    return _not_negative(float(number) * _SIZE_UNITS[unit.upper()], text)
 
 
 def format_duration(seconds: float) -> str:
@@ -74,3 +86,9 @@ def _not_negative(number: float, text: object) -> float:
     if not 0 <= number <= sys.float_info.max:
         raise ValueError(f"{text!r} must be a finite number, 0 or more")
     return float(number)
+
+
+def _at_most(number: float, most: int, otherwise: str) -> float:
+    if number > most:
+        raise ValueError(otherwise)
+    return number

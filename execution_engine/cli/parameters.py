@@ -64,6 +64,13 @@ def job_id(value: str) -> str:
     return value
 
 
+def some_text(value: str) -> str:
+    """A text that is not empty: an empty one, such as a script's unset variable, is nobody's name."""
+    if not value:
+        raise click.BadParameter("expected a text, found an empty one")
+    return value
+
+
 def duration(value: str | float) -> float:
     """Seconds, written as `30`, `2s` or `1h30m`."""
     try:

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in Status]), help="May be repeated."),
-    click.option("--owner", help="Whose jobs."),
-    click.option("--project", help="Of which project."),
-    click.option("--system", help="On which execution system."),
-    click.option("--tag", help="With which tag."),
-    click.option("--since", metavar="T", help="Created since: a date (2026-11-21T08:00), or so long ago (2h, 1d)."),
+    click.option("--owner", type=parameters.some_text, help="Whose jobs."),
+    click.option("--project", type=parameters.some_text, help="Of which project."),
+    click.option("--system", type=parameters.some_text, help="On which execution system."),
+    click.option("--tag", type=parameters.some_text, help="With which tag."),
+    click.option(
+        "--since",
+        type=parameters.some_text,
+        metavar="T",
+        help="Created since: a date (2026-11-21T08:00), or so long ago (2h, 1d).",
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from execution_engine.cli import parameters
-from execution_engine.cli.context import Failure, Session, json_option
+from execution_engine.cli.context import Failure, Session, complain, json_option
 from execution_engine.cli.following import failures_of, outcome_of_wait, wait_for
 from execution_engine.cli.output import print_json
 from execution_engine.errors import InvalidJob
@@ -38,8 +39,8 @@ class _FilesOrCommand(click.Command):
 @click.command(cls=_FilesOrCommand, options_metavar="[OPTIONS]")
 @click.argument("files", nargs=-1, metavar="FILE... | -- COMMAND [ARG]...", type=click.Path(allow_dash=True))
 @click.option("--name", help="For people.")
-@click.option("--project", help="For routing, directories, notification.")
-@click.option("--owner", help="Whose job it is; default: you.")
+@click.option("--project", type=parameters.some_text, help="For routing, directories, notification.")
+@click.option("--owner", type=parameters.some_text, help="Whose job it is; default: you.")
 @click.option("--env", multiple=True, type=parameters.name_value, metavar="NAME=VALUE", help="Added to the job's environment.")
 @click.option(
     "--input", "inputs", multiple=True, type=parameters.name_value, metavar="NAME=FILE", help="A file that the job gets as NAME."
@@ -52,18 +53,28 @@ class _FilesOrCommand(click.Command):
 @click.option("--not-before", metavar="T", help="A date (2026-11-21T08:00), or so long from now (+10m).")
 @click.option("--tag", "tags", multiple=True, help="For search and routing.")
 @click.option("--notify/--no-notify", default=None, help="Whether the owner is told at the end; default: yes.")
+@click.option("--strict", is_flag=True, help="Refuse fields that have no meaning, instead of a warning.")
 @click.option("--wait", is_flag=True, help="Wait until the jobs have ended; exit code 10 when one did not finish well.")
 @click.option("--timeout", type=parameters.duration, help="Give up waiting after so long; exit code 1.")
 @json_option
 @click.pass_context
 def submit(
-    ctx: click.Context, /, files: tuple[str, ...], wait: bool, timeout: float | None, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    files: tuple[str, ...],
+    strict: bool,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Submit jobs, and print their ids.
 
     FILE (`-`: stdin) is YAML or JSON and holds one job, a list of jobs, or several YAML documents; docs/ describes the fields of
     a job.  The options add to what the file says, or replace it.  `not_before` may be a date or `+10m`; a date without a time
-    zone is in the local one.  When anything is wrong with one of the jobs, all problems are named and none is submitted.
+    zone is in the local one.  When anything is wrong with one of the jobs, all problems are named and none is submitted.  A field
+    that has no meaning is kept, and warned of: it may be a misspelling.  Fields of an app's own begin with `x-`, or are those
+    that `app_fields` in the configuration names.
 
     \b
     Examples:
@@ -74,7 +85,7 @@ def submit(
     """
     session = ctx.find_object(Session)
     assert session is not None
-    documents = _documents(session, files, ctx.meta.get("command"), options)
+    documents = _documents(session, files, ctx.meta.get("command"), options, strict=strict)
     with session.client() as client:
         ids = client.submit(documents)
         if not as_json:
@@ -87,7 +98,9 @@ def submit(
         ctx.exit(outcome_of_wait(statuses, failures))
 
 
-def _documents(session: Session, files: Iterable[str], command: list[str] | None, options: dict[str, Any]) -> list[Document]:
+def _documents(
+    session: Session, files: Iterable[str], command: list[str] | None, options: dict[str, Any], *, strict: bool
+) -> list[Document]:
     """The jobs that the command line describes."""
     from execution_engine.cli.job_files import read_jobs
 
@@ -99,23 +112,50 @@ def _documents(session: Session, files: Iterable[str], command: list[str] | None
         described = [{"command": command}]
     else:
         raise click.UsageError("There is no command after `--`.")
-    return _dated([_completed(job, options) if isinstance(job, dict) else job for job in described], session.clock.now())
+    jobs = [_completed(job, options) if isinstance(job, dict) else job for job in described]
+    odd = _misspelt(jobs, session.essentials.app_fields)
+    dated = _dated(jobs, session.clock.now(), odd if strict else {})
+    if not strict:
+        _warn(odd, len(jobs))
+    return dated
 
 
-def _dated(jobs: list[Any], now: datetime) -> list[Document]:
-    """The jobs with dates for texts.  Raises InvalidJob when a text is none, with all else that is wrong with the jobs."""
+def _misspelt(jobs: list[Any], app_fields: Iterable[str]) -> dict[int, list[str]]:
+    """The fields without a meaning, in words, by the index of their job."""
+    from execution_engine.jobs.fields import misspelt
+
+    found = {index: list(misspelt(job, tuple(app_fields))) for index, job in enumerate(jobs) if isinstance(job, dict)}
+    return {index: lines for index, lines in found.items() if lines}
+
+
+def _warn(odd: dict[int, list[str]], total: int) -> None:
+    """Tells of each such field once, with the first job that has it, and how many more do."""
+    jobs: dict[str, list[int]] = defaultdict(list)
+    for index, lines in odd.items():
+        for line in lines:
+            jobs[line].append(index + 1)
+    for line, (first, *others) in jobs.items():
+        where = f"job {first}{f' and {len(others)} more' if others else ''}: " if total > 1 else ""
+        complain(f"warning: {where}{line}")
+
+
+def _dated(jobs: list[Any], now: datetime, odd: dict[int, list[str]]) -> list[Document]:
+    """The jobs with dates for texts.
+
+    Raises InvalidJob when a text is none, or some field is `odd`, with all else that is wrong with the jobs.
+    """
     from execution_engine.cli.job_files import with_dates
     from execution_engine.client import numbered, problems_of
 
     dated: list[Document] = []
     problems: list[list[str]] = []
-    for job in jobs:
+    for index, job in enumerate(jobs):
+        problems.append(odd.get(index, []))
         try:
             dated.append(with_dates(job, now))
-            problems.append([])
         except InvalidJob as error:
             dated.append({name: value for name, value in job.items() if name != "not_before"})
-            problems.append(error.problems)
+            problems[-1] = [*problems[-1], *error.problems]
     if any(problems):
         raise InvalidJob(numbered([of_one + problems_of(job) for of_one, job in zip(problems, dated, strict=True)]))
     return dated

@@ -279,6 +279,10 @@ class Config(Section):
     )
     rules_dirs: tuple[AnchoredPath, ...] = Field((), description="directories whose *.py files register rules")
     systems_dirs: tuple[AnchoredPath, ...] = Field((), description="directories whose *.py files register execution systems")
+    app_fields: tuple[str, ...] = Field(
+        (),
+        description="top-level fields of jobs that are the apps' own, beside those that begin with `x-`; also with `*` and `?`",
+    )
     inputs: InputSources = Field(default_factory=InputSources, description="what a job's inputs may be fetched from")
     execution_systems: dict[Name, SystemEntry] = Field(min_length=1, description="by name: where jobs run")
     routes: tuple[RouteEntry, ...] = Field(min_length=1, description="asked in this order which of them takes a job")

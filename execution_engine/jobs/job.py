@@ -89,10 +89,10 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cores: Annotated[WholeNumber, Field(ge=1)] = Field(1, description="processor cores; on Local, slots")
+    cores: Annotated[WholeNumber, Field(ge=1, lt=1 << 31)] = Field(1, description="processor cores; on Local, slots")
     memory: Size = Field(0, description="bytes for all processes together; 0: not limited")
     walltime: Duration = Field(0.0, description="seconds of real time from the start; 0: not limited")
-    gpus: Annotated[WholeNumber, Field(ge=0)] = Field(0, description="graphics processors")
+    gpus: Annotated[WholeNumber, Field(ge=0, lt=1 << 31)] = Field(0, description="graphics processors")
     native: SafeText = Field("", description="options in the execution system's own words")
 
 

@@ -110,6 +110,13 @@ def test_all_problems_of_all_jobs_are_named_and_none_is_submitted(execd: Command
         ("command: x\nnot_before: tomorrow", "not_before: 'tomorrow' is not a date"),
         ("command: x\nnot_before: 5", "not_before: expected a date"),
         ("command: x\nretry: {attempts: 2}", "retry: not served"),
+        ("command: x\nresources: {walltime: 1e300}", "resources.walltime: 1e+300 is too long; expected at most 2147483647 s"),
+        ("command: x\nresources: {memory: 1e300}", "resources.memory: 1e+300 is too large"),
+        ("command: x\nresources: {cores: 1e300}", "resources.cores: expected a whole number of at most 64 bits"),
+        ("command: x\nresources: {cores: 2147483648}", "resources.cores: Input should be less than 2147483648"),
+        ("command: x\nnot_before: '+9999999999999'", "not_before: '9999999999999' is too long"),
+        ('command: x\nnotify: "yes"', "notify: expected true or false, found 'yes', or expected a list"),
+        ("command: x\nnotify: 1", "notify: expected true or false, found 1, or expected a list"),
         ("command: []", "command: expected a program"),
         ("command: ['']", "command: no program"),
         ("command: [-x]", "command: the program '-x' would be taken for an option"),
@@ -125,6 +132,33 @@ def test_a_bad_job_is_refused_with_its_field(execd: CommandLine, text: str, word
     result = execd("submit", "--env", "A=b", "--tag", "t", "-", stdin=text)
     assert result.exit_code == 1
     assert words in result.stderr
+
+
+def test_a_field_that_has_no_meaning_is_a_warning_and_with_strict_an_error(execd: CommandLine):
+    text = "[{command: x, ressources: {cores: 2}, zzz: 1, x-mine: 1}, {command: x, ressources: {}}]"
+    result = execd("submit", "-", stdin=text)
+    assert (result.exit_code, len(result.stdout.split())) == (0, 2)
+    warnings = result.stderr.splitlines()
+    assert warnings[0].startswith("execd: warning: job 1 and 1 more: ressources: no such field; did you mean resources?")
+    assert warnings[1].startswith("execd: warning: job 1: zzz: no such field; execd gives it no meaning")
+    assert len(warnings) == 2
+    assert len(execd.json("submit", "--strict", "-", stdin="{command: x, x-mine: 1}")["ids"]) == 1
+    refused = execd("submit", "--strict", "-", stdin="[{command: x, ressources: {}}, {comand: x}]")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    for words in (
+        "job 1: ressources: no such field; did you mean resources?",
+        "job 2: comand: no such field; did you mean command?",
+    ):
+        assert words in refused.stderr
+    assert "job 2: command: missing" in refused.stderr
+
+
+def test_fields_that_the_configuration_names_are_the_apps_own(execd: CommandLine):
+    execd.file.write_text(execd.file.read_text() + "\napp_fields: [gateway_*, colour]\n")
+    job = "{command: x, gateway_user: 1, colour: red}"
+    assert execd("submit", "--strict", "-", stdin=job).exit_code == 0
+    assert execd("submit", "-", stdin=job).stderr == ""
+    assert "color: no such field" in execd("submit", "-", stdin="{command: x, color: red}").stderr
 
 
 def test_files_that_cannot_be_read_are_named(execd: CommandLine, tmp_path: Path):

@@ -34,6 +34,17 @@ def test_sizes_are_read(text: str | float, size: int) -> None:
     assert parse_size(text) == size
 
 
+def test_the_largest_quantities_are_what_every_database_calendar_and_drm_can_hold() -> None:
+    assert parse_duration(2**31 - 1) == 2**31 - 1
+    assert parse_size(2**63 - 1) == 2**63 - 1
+    for long in (2.0**31, 1e300, "99999999999", "5000w"):
+        with pytest.raises(ValueError, match=r"is too long; expected at most 2147483647 s \(68 years\)"):
+            parse_duration(long)
+    for large in (2.0**63, 2**63, 1e300, "8192P"):
+        with pytest.raises(ValueError, match=r"is too large; expected less than 8192P"):
+            parse_size(large)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
