@@ -23,6 +23,7 @@ from execution_engine.engine.channel import Channel
 from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.errors import ExecutionSystemError, LeaseLost, StoreUnavailable
 from execution_engine.jobs.job import Job
+from execution_engine.jobs.reasons import OF_THE_SITE
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
@@ -240,11 +241,14 @@ def announce(change: Change) -> None:
     """The event of a transition."""
     job = change.job
     native = change.fields.get("execution.job_no")
+    reason = (change.fields.get("exit") or {}).get("reason")
     facts = (
         {"label": job.label, "system": job.execution.system, "native": native or job.execution.job_no}
         if isinstance(job, Job)
         else {}
     )
+    if reason in OF_THE_SITE:
+        facts["trouble"] = reason
     events.emit("job.transition", job=str(job.id), old=job.status, new=change.status, why=change.why, **facts)
 
 

@@ -20,3 +20,6 @@ REASONS = {
     "invalid job": "the document does not describe a job",
 }
 """`exit.reason`: every value that it can have."""
+
+OF_THE_SITE = frozenset({"node lost", "never started", "no exit record", "build failed", "actor crashed"})
+"""Those that an administrator looks into.  All others are about the job: its owner does."""

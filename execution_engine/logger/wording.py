@@ -76,7 +76,7 @@ WORDINGS: dict[str, Wording] = {
     "actor.crashed": Wording(Level.ERROR, "actor {actor}[ for {post}] died[: {how}]", kept=True),
     "actor.hung": Wording(Level.ERROR, "actor {actor}[ for {post}] made no progress and was killed[: {how}]", kept=True),
     "actor.late": Wording(Level.WARNING, "actor {actor} gives its jobs back: {why}[ while it was {doing}]", kept=True),
-    TRANSITION: Wording(Level.INFO, _JOB + " {old} → {new}[ on {system}][ as {native}][: {why}]"),
+    TRANSITION: Wording(Level.INFO, _JOB + " {old} → {new}[ on {system}][ as {native}][, {trouble}][: {why}]"),
     "job.request": Wording(Level.INFO, _JOB + ": request to {what}[ refused: {refused}][: {why}]"),
     "job.lost": Wording(Level.WARNING, _JOB + " belongs to another actor now[: {why}]; this one stops working on it"),
     "job.adopted": Wording(
@@ -142,7 +142,7 @@ _MOST_LISTED = 5
 def level_of(record: Record) -> Level:
     """How much this event matters."""
     event = record.get("event")
-    if event == TRANSITION and record.get("new") == "error":
+    if event == TRANSITION and record.get("trouble"):
         return Level.WARNING
     if isinstance(event, str) and event in WORDINGS:
         return WORDINGS[event].level

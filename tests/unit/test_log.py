@@ -66,7 +66,7 @@ def test_an_existing_file_keeps_its_mode_and_its_lines(made: Made, path: Path) -
 def test_json_lines_hold_the_record_itself_with_level_and_message(made: Made, path: Path) -> None:
     made(format="json").handle([transition(new="error", why="größe")])
     told = json.loads(path.read_text())
-    assert told["level"] == "warning"
+    assert told["level"] == "info"
     assert told["time"] == "2026-11-20T16:04:05.000Z"
     assert told["message"] == "job j1 pending → error: größe"
     assert (told["event"], told["job"], told["pid"]) == ("job.transition", "j1", 7)
@@ -76,8 +76,8 @@ def test_the_level_decides_what_is_written(made: Made, path: Path) -> None:
     log = made(level="warning")
     log.handle([transition()])
     log.handle([event("actor.started", actor="a")])
-    log.handle([transition(new="error")])
-    assert texts(path) == ["job j1 pending → error"]
+    log.handle([transition(new="error", trouble="node lost")])
+    assert texts(path) == ["job j1 pending → error, node lost"]
 
 
 def test_events_that_come_together_are_written_at_once(made: Made, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 import execution_engine
+from execution_engine import events
+from execution_engine.engine.actor import announce
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.status import Status
 from execution_engine.logger import lines
 from execution_engine.logger.wording import WORDINGS, Level, identity, level_of, text_of
+from execution_engine.store.job_store import Change
 
 
 def transition(**facts: object) -> dict[str, object]:
@@ -27,9 +32,28 @@ def test_what_an_emitter_leaves_out_leaves_no_gap() -> None:
     assert text_of(transition(label="65f0", why="route default")) == "job 65f0 building → to be submitted: route default"
 
 
-def test_a_transition_into_error_is_a_warning_and_any_other_is_not() -> None:
+def test_a_job_that_fails_is_its_owners_matter_and_only_what_the_site_did_to_it_is_a_warning() -> None:
     assert level_of(transition()) is Level.INFO
-    assert level_of(transition(new="error")) is Level.WARNING
+    assert level_of(transition(new="error", why="exit code 3")) is Level.INFO
+    lost = transition(new="error", trouble="node lost", why="gone")
+    assert level_of(lost) is Level.WARNING
+    assert "→ error, node lost: gone" in text_of(lost)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [("exit code", False), ("walltime", False), ("no route", False), ("node lost", True)]
+)
+def test_the_actors_tell_of_trouble_where_it_is_the_sites(reason: str, told: bool) -> None:
+    records: list[events.Record] = []
+    events.send_to(records.extend, process="test")
+    try:
+        job = Job.from_document({"_id": "j", "status": "running", "command": "x"})
+        fields = {"exit": {"code": None, "signal": None, "reason": reason}}
+        announce(Change(job, Status.ERROR, "it ended", fields))
+    finally:
+        events.send_to(events.discard, process="execd")
+    assert (records[0].get("trouble") == reason) is told
+    assert level_of(records[0]) is (Level.WARNING if told else Level.INFO)
 
 
 def test_an_unknown_event_is_told_with_its_facts() -> None:
