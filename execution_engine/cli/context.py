@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from execution_engine.cli.output import harmless
+from execution_engine.cli.streams import open_closed_streams
 from execution_engine.clock import SystemClock
 from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob, NoSuchJob
 from execution_engine.users import become
@@ -131,6 +132,10 @@ class Commands(click.Group):
             return super().make_context(info_name, args, parent, **extra)
         except BrokenPipeError:  # `--help` is printed here
             _end_as_by_sigpipe()
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        open_closed_streams()
+        return super().main(*arguments, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

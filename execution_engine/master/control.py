@@ -21,6 +21,7 @@ from execution_engine.engine import state
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.master.directories import prepare
+from execution_engine.master.last_words import LastWords
 from execution_engine.master.master import Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
 
@@ -63,9 +64,8 @@ def _become_daemon(config: Config, channel: Channel) -> None:
     try:
         from daemon import DaemonContext
 
-        # What Python itself says in the worst case (a traceback, the C library's last words) is kept beside the sockets.
         with (
-            open(config.run_dir / "stderr", "w", encoding="utf-8") as stderr,
+            open(LastWords(config.run_dir).open(), "a", encoding="utf-8") as stderr,
             DaemonContext(
                 detach_process=True,
                 prevent_core=False,  # jobs would inherit the limit

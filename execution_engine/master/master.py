@@ -5,6 +5,7 @@ It holds no database connection and no thread, and does nothing that could hang.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -26,6 +27,7 @@ from execution_engine.engine.lifeline import ending
 from execution_engine.errors import DaemonError
 from execution_engine.logger import Logger, LogReceiver
 from execution_engine.master import systemd
+from execution_engine.master.last_words import LastWords
 from execution_engine.master.pid_file import PidFile
 from execution_engine.master.relay import Relay
 
@@ -51,6 +53,7 @@ class Master:
         self._report = report
         self._log = Logger(config.log, terminal=terminal, clock=clock)
         self._pid_file = PidFile(config.run_dir)
+        self._last_words = LastWords(config.run_dir)
         self._relay = Relay(self._log)
         self._receiver = LogReceiver(config.run_dir / "log", self._relay.handle)
         self._monitor: subprocess.Popen[bytes] | None = None
@@ -244,12 +247,17 @@ class Master:
                 return
 
     def _reap(self) -> None:
-        if self._monitor is None:
-            return
-        if os.waitid(os.P_PID, self._monitor.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return
+        """Takes the monitor's end, and that of whatever else became a child: process 1 of a container inherits all orphans."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if self._monitor is not None and ended.si_pid == self._monitor.pid:
+                    self._reap_monitor(self._monitor)
+                else:
+                    os.waitpid(ended.si_pid, 0)
+
+    def _reap_monitor(self, monitor: subprocess.Popen[bytes]) -> None:
         self._kill_monitor()  # its group, while the unreaped leader still keeps the process id from being given to others
-        code = self._monitor.wait()
+        code = monitor.wait()
         self._monitor = None
         if self._channel is not None:
             self._hear_monitor()
@@ -257,8 +265,8 @@ class Master:
         if self._stopping_since is not None:
             return
         if not self._ready:
-            words = self._config.run_dir / "stderr"
-            self._report({"failed": [f"the monitor {ending(code)} at its start; what it said last is in {words}"]})
+            said = self._last_words.path
+            self._report({"failed": [f"the monitor {ending(code)} at its start; what it said last is in {said}"]})
             self._stopping_since = self._clock.monotonic()
             return
         self._plan_restart(ending(code))
@@ -294,6 +302,7 @@ class Master:
         if now - self._log_ticked >= _LOG_TICK:
             self._log_ticked = now
             self._log.tick()
+            self._last_words.bound()
 
     def _close(self) -> None:
         self._receiver.receive()

@@ -282,3 +282,63 @@ def test_what_a_reload_accepted_is_what_the_next_monitor_works_by(engine: Engine
     until(lambda: state.read(run_dir, state.STATE)["monitor"]["pid"] != monitor, "another monitor works")
     engine.file.write_text(text)
     assert engine.run({"command": ["true"]})[0]["execution"]["route"] == "renamed"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_an_engine_is_started_by_a_shell_that_has_closed_standard_streams(make_engine: MakeEngine, closed: str) -> None:
+    engine = make_engine()
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *EXECD, "-c", str(engine.file), "start"], timeout=60, check=False)
+    assert done.returncode == 0
+    open_files = {Path(f"/proc/{engine.state()['monitor']['pid']}/fd/{fd}").readlink() for fd in (0, 1)}
+    assert open_files == {Path(os.devnull)}
+    assert engine.run({"command": "cat; echo told; echo told >&2"})[0]["status"] == "finished"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_command_takes_another_file_for_a_standard_stream_that_is_closed(make_engine: MakeEngine, closed: str) -> None:
+    engine = make_engine()
+    ids = engine.submit({"command": ["true"]}, {"command": ["true"]})
+    for words in (["jobs"], ["status"], ["show", str(ids[0])], ["submit", "--", "true"], ["doctor"], ["check"], ["show", "none"]):
+        command = [*EXECD, "-c", str(engine.file), *words]
+        usual = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True, timeout=60, check=False)
+        assert done.returncode == usual.returncode, (words, done)
+        assert b"Traceback" not in done.stderr
+    with engine.client() as client:
+        assert client.store.count()["to be built"] == 4
+
+
+def test_what_processes_say_past_the_log_is_bounded(make_engine: MakeEngine) -> None:
+    engine = make_engine(routes=ROUTE)
+    noise = "    import os\n    os.write(2, b'noise ' * 500_000)\n    return True\n"
+    (engine.directory / "routing_rules" / "mine.py").write_text(RULE.replace("    return True\n", noise))
+    engine.start()
+    assert engine.run({"command": ["true"]}, {"command": ["true"]})[0]["status"] == "finished"
+    said = engine.config.run_dir / "stderr"
+    until(lambda: said.stat().st_size < 2_000_000, "the file has been emptied")
+    assert said.with_name("stderr.1").stat().st_size == 1 << 20
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+    assert said.read_bytes()[:6] == b"noise ", "what is said next begins at the beginning"
+
+
+def test_as_process_1_the_master_reaps_whatever_it_inherits(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] + (
+        [] if os.geteuid() == 0 else ["--map-root-user"]
+    )
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a process namespace of its own is not permitted here")
+    outside = subprocess.Popen([*namespace, *EXECD, "-c", str(engine.file), "start", "--foreground"], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: "takes jobs" in engine.log(), "the engine is ready")
+        (master,) = psutil.Process(outside.pid).children()
+        assert engine.run({"command": "for i in 1 2 3; do (sleep 0.2 &); done"})[0]["status"] == "finished"
+        keepers = [child for child in master.children() if child.cmdline()[0].startswith("execd: local")]
+        keepers[0].kill()
+        until(lambda: all(child.status() != psutil.STATUS_ZOMBIE for child in master.children()), "nobody is a zombie")
+        assert not keepers[0].is_running()
+        master.terminate()
+        assert outside.wait(20) == 0
+    finally:
+        outside.kill()
+        outside.wait()
