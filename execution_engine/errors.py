@@ -76,5 +76,12 @@ class SystemFull(ExecutionSystemError):
         super().__init__(message, transient=True)
 
 
+class SystemClosed(ExecutionSystemError):
+    """The execution system works and takes nobody's or none of this account's jobs now: its administrator closed it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
+
+
 class NotSupported(ExecutionSystemError):
     """The execution system has no such operation (for example `suspend`)."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of, pass_session
-from execution_engine.cli.output import as_text, local_text, print_facts, print_json
+from execution_engine.cli.output import as_text, dig, local_text, print_facts, print_json
 from execution_engine.cli.parameters import duration
 from execution_engine.cli.tables import print_section
 from execution_engine.errors import ConfigError, StoreError
@@ -240,11 +240,17 @@ def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            "ok" if system.get("ok") else "does not answer",
-            *(as_text(system.get(key)) for key in ("slots", "active", "waiting", "message")),
+            _state(system),
+            *(as_text(system.get(key)) for key in ("slots", "active", "waiting")),
+            as_text(system.get("message") or dig(system, "rests.why")),
         )
         for name, system in (report.get("systems") or {}).items()
     ]
+
+
+def _state(system: dict[str, Any]) -> str:
+    """In a word: ok, does not answer, full, or closed."""
+    return as_text(dig(system, "rests.state") or "ok") if system.get("ok") else "does not answer"
 
 
 def _unserved_rows(unserved: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:

@@ -100,6 +100,8 @@ def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]
     system = dig(engine or {}, f"systems.{name}") or {}
     if system and not system.get("ok", True):
         return [f"{name} does not answer: {system.get('message') or 'no reason given'}"]
+    if why := dig(system, "rests.why"):
+        return [f"{name} is {dig(system, 'rests.state')}, and is tried again now and then: {why}"]
     slots, active = system.get("slots"), system.get("active")
     if slots is not None and active is not None:
         cores, waiting = dig(document, "resources.cores") or 1, system.get("waiting")

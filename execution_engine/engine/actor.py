@@ -46,6 +46,8 @@ class Workplace:
     """boot id of the engine and name of the actor; the owner of its leases"""
     careful: bool = False
     """the actor at this post before it died: take jobs one by one, so that the one to blame is known"""
+    resting: bool = False
+    """its system took no more jobs of late: begin with one"""
 
 
 class FilesHang(Exception):
@@ -68,6 +70,7 @@ class Actor(ABC):
         self.clock = workplace.clock
         self.owner = workplace.owner
         self.careful = workplace.careful
+        self.resting = workplace.resting
         self._careful_claims = 0
         self.doing = ""
         """what it does between two beats, for the log"""
@@ -223,7 +226,7 @@ class Actor(ABC):
             for change in batch:
                 if str(change.job.id) in lost:
                     events.emit("job.lost", job=str(change.job.id), status=change.job.status, actor=self.owner)
-                elif change.status != change.job.status:
+                elif change.status != change.job.status and not change.undo:
                     announce(change)
         return lost
 

@@ -45,7 +45,8 @@ def run_actor(spec: dict[str, Any], channel: Channel, site: Site, engine: str) -
     store = open_store(site.config.database, clock)
     try:
         store.boot(identity=spec.get("database", ""))
-        place = Workplace(site, store, clock, channel, owner=f"{engine}/{name}", careful=bool(spec.get("careful")))
+        owner, careful, resting = f"{engine}/{name}", bool(spec.get("careful")), bool(spec.get("resting"))
+        place = Workplace(site, store, clock, channel, owner=owner, careful=careful, resting=resting)
         return KINDS[kind](place, system).run()
     except StoreUnavailable as error:
         channel.send({"outage": "database", "error": str(error)})

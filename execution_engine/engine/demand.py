@@ -35,6 +35,12 @@ class Demand:
             self._outages.report(_thing(message["outage"], post), str(message.get("error", "")), message.get("since"))
         if "full" in message and post.system:
             self._watch.full(post.system, full=message["full"], looked=message["looked"])
+        if "refused" in message and post.system:
+            self._watch.rests.refused(post.system, **message["refused"])
+            self._roster.resting.add(post)
+        if "takes" in message and post.system:
+            self._watch.rests.over(post.system)
+            self._roster.resting.discard(post)
         if "did" in message:
             self._did(post, message["did"])
 
@@ -56,16 +62,18 @@ class Demand:
         if did.get("answered"):
             self._watch.at_once(system)
             self._watch.room(system)
+            self._watch.rests.room(system)
         if kind == "status":
             self._watch.asked(system, active=did["active"], changed=did["changed"])
             if did["lost"]:
                 self._roster.want(Post("accounting", system))
         if did.get("ended"):
+            self._watch.rests.room(system)
             self._want_submit(system)
 
     def _want_submit(self, system: str) -> None:
         self._watch.room(system)
-        if not self._waits(system):
+        if not self._waits(system) and not self._watch.rests.waits(system):
             self._roster.want(Post("submit", system))
 
     def _waits(self, system: str) -> bool:

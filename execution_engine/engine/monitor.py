@@ -112,7 +112,7 @@ class Monitor:
     def _employ(self, crew: Crew) -> None:
         """From now on actors are forked from these servers, for the systems that they have loaded."""
         settings = self._config.engine
-        self._outages.delays = settings.retry_delay
+        self._outages.delays = self._watch.rests.delays = settings.retry_delay
         self._pace.interval = settings.poll_interval
         self._roster.deadline, self._roster.crashes = settings.actor_deadline, settings.crashes
         self._roster.employ(crew)

@@ -49,6 +49,8 @@ class Roster:
         self.database = ""
         """the identity of the only database that actors may use"""
         self._on_message, self._on_death = on_message, on_death
+        self.resting: set[Post] = set()
+        """where an actor begins with one job, because its system took no more of late"""
         self._staff: dict[Post, Staff] = {}
         self._unborn: dict[int, Worker] = {}
         self._number = 0
@@ -108,6 +110,7 @@ class Roster:
         now = self._clock.monotonic()
         name = f"{post.kind}-{self._number}"
         spec = {"kind": post.kind, "system": post.system, "name": name, "careful": staff.careful, "database": self.database}
+        spec["resting"] = post in self.resting
         server = self.crew.of(post.system)
         worker = Worker(post, name, server.fork(self._number, spec), server, now, now, careful=staff.careful)
         staff.wanted = False

@@ -5,13 +5,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
 
 from execution_engine import events
 from execution_engine.engine.actor import STORE_INTERVAL, Workplace, announce_claims, is_healthy
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.room import Room
 from execution_engine.engine.vetting import Vetting
-from execution_engine.errors import ExecutionSystemError, SystemFull
+from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
@@ -43,21 +45,43 @@ class SubmitActor(LaneActor):
         super().__init__(workplace, system)
         self._room = Room(self.lane, self.owner.partition("/")[0], self.store, self.clock)
         self._said_full = False
-        self._refused_more = False
+        self._refusal: SystemFull | SystemClosed | None = None
+        self._most = 1 if self.resting else self.settings.batch
+        self._taken = 0
+        self._no_answer = ""
         self._vetting = Vetting(Notifier(self.site.config.notification), self.settings.crashes)
 
     def turn(self) -> int:
-        had = 0
+        had = self._taken = 0
         last_claim = self.clock.monotonic() + _LONGEST_TURN
         batch = self._hand_over()
         while batch is not None:
             had += batch.claimed
             batch = self._submit(batch, last_claim)
-        if self._refused_more:
-            self._refused_more = False
+        if self._no_answer:  # its library may read old answers from now on: a new process looks each job up by its name
+            raise ExecutionSystemError(self._no_answer, transient=True)
+        refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            self._take_heart(had)
+            return had
+        if self.system.takes_ahead:
             self._note_if_full(True)
-            return 0  # no use in claiming the next ones
-        return had
+        else:
+            self._rest(refusal)
+        return 0  # no use in claiming the next ones
+
+    def _rest(self, refusal: SystemFull | SystemClosed) -> None:
+        """The system takes no more: the monitor says when to look again, and then so many are claimed as it took."""
+        self.resting, self._most = True, max(1, self._taken)
+        closed = isinstance(refusal, SystemClosed)
+        self.note(refused={"why": str(refusal), "closed": closed, "taken": self._taken, "since": self.turn_began})
+
+    def _take_heart(self, had: int) -> None:
+        """All were taken: more may be, and when there were no more than that, the rest is over."""
+        if self.resting and had < self._most:
+            self.resting = False
+            self.note(takes=True)
+        self._most = min(2 * self._most, self.settings.batch)
 
     def _hand_over(self, *, ahead: bool = False) -> _Batch | None:
         """Claims jobs as far as there is room, and hands them to the system; None when there are none.
@@ -66,7 +90,7 @@ class SubmitActor(LaneActor):
         """
         self.turn_began = self.clock.monotonic()
         cores = self._room.look(self.system)
-        limit = self.settings.batch
+        limit = self._most
         if cores is not None:
             if not ahead:
                 self._note_if_full(cores.all <= 0)
@@ -78,7 +102,8 @@ class SubmitActor(LaneActor):
             claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         if not claims:
             return None
-        announce_claims(claims, self.owner)
+        if not self.resting:
+            announce_claims(claims, self.owner)
         adopted, others = self._adopt(claims)
         good, changes = self._vetting.sort(others, self.clock.now())
         fresh = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
@@ -98,7 +123,7 @@ class SubmitActor(LaneActor):
         left, taken = len(batch.jobs), batch.adopted
         done: list[Change] = []
         stored_at = self.clock.monotonic()
-        self._refused_more = False
+        self._refusal = None
         try:
             for job, outcome in batch.outcomes:
                 self.beat()
@@ -115,12 +140,13 @@ class SubmitActor(LaneActor):
                     done, stored_at = [], now
         finally:
             self.apply(done)
+        self._taken += taken
         self.tell(did={"submitted": taken, "notify": batch.notify})
         return following
 
     def _may_claim_ahead(self, last_claim: float) -> bool:
         in_time = self.clock.monotonic() < last_claim and not self._stopping
-        return self.system.takes_ahead and in_time and not self._refused_more
+        return self.system.takes_ahead and in_time and not (self._refusal or self._no_answer)
 
     def _note_if_full(self, full: bool) -> None:
         if full or self._said_full:
@@ -154,8 +180,8 @@ class SubmitActor(LaneActor):
             outcome = Started(outcome)
         if isinstance(outcome, Started) and outcome.native_id:
             return self._submitted(job, outcome, why="")
-        if isinstance(outcome, SystemFull):
-            return self._no_room(job, str(outcome))
+        if isinstance(outcome, SystemFull | SystemClosed):
+            return self._no_room(job, outcome)
         if isinstance(outcome, ExecutionSystemError):
             return self._again(job, str(outcome)) if outcome.transient else self._refused(job, str(outcome))
         if isinstance(outcome, OSError):
@@ -176,17 +202,18 @@ class SubmitActor(LaneActor):
         """The system is down or busy and certainly did not take the job."""
         if not is_healthy(self.system):
             self.tell_outage("system", message)
-        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(self.settings.retry_delay.min))
+        waited = (self.clock.now() - _waits_since(job, self.clock.now())).total_seconds()
+        delay = max(self.settings.retry_delay.min, min(waited, self.settings.retry_delay.max))
+        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=self.due_in(delay))
 
-    def _no_room(self, job: Job, message: str) -> Change:
-        """The system has as many jobs as it takes.  The end of one makes room, of which a system with slots tells."""
-        self._refused_more = True
-        due_at = None if self.system.takes_ahead else self.due_in(self.settings.retry_delay.min)
-        return Change(job, Status.TO_BE_SUBMITTED, why=message, due_at=due_at)
+    def _no_room(self, job: Job, refusal: SystemFull | SystemClosed) -> Change:
+        """The system takes no more jobs.  That is no part of this one's history: it is as if it had not been claimed."""
+        self._refusal = refusal
+        return Change(job, Status.TO_BE_SUBMITTED, why=str(refusal), undo=not self.system.takes_ahead)
 
     def _unanswered(self, job: Job, error: OSError) -> Change:
         """The connection broke: the system may have the job.  It stays `submitting`; the next claim looks for it first."""
-        self.tell_outage("system", str(error))
+        self._no_answer = str(error)
         return Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.min))
 
     def _unsure(self, job: Job, outcome: object) -> Change:
@@ -203,6 +230,13 @@ class SubmitActor(LaneActor):
         return Change(job, job.status, crash=f"{self.name}.run: {outcome!r}", due_at=self.due_in(delay))
 
 
+def _waits_since(job: Job, now: datetime) -> datetime:
+    """When it came to its system's lane for the first time."""
+    entries = takewhile(lambda entry: entry.status in _ON_THE_WAY, reversed(job.history))
+    return min((entry.at for entry in entries), default=now)
+
+
+_ON_THE_WAY = frozenset({Status.TO_BE_SUBMITTED, Status.SUBMITTING})
 _LONGEST_TURN = 5.0
 """Seconds after which a turn claims no more: it ends when all that it claimed is done."""
 _TAKEN = frozenset({Status.SUBMITTED, Status.PENDING, Status.RUNNING})

@@ -8,6 +8,7 @@ from typing import Any
 
 from execution_engine.clock import Clock
 from execution_engine.config import PollInterval
+from execution_engine.engine.rests import Rests
 from execution_engine.engine.schedule import Pace
 
 _RECENT = 1.0
@@ -38,12 +39,14 @@ class SystemsWatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._systems: dict[str, _System] = {}
+        self.rests = Rests(clock)
 
     def set_systems(self, systems: Iterable[dict[str, Any]], interval: PollInterval) -> None:
         """The systems that there are from now on (`name`, `lane`, `slots`); those that stay keep what is known of them."""
         self._interval = interval
         known = self._systems
         self._systems = {}
+        self.rests.try_again()
         for each in systems:
             old = known.get(each["name"])
             pace = old.pace if old else Pace(self._clock, interval)
@@ -67,9 +70,9 @@ class SystemsWatch:
     # --- room for more
 
     def may_submit(self, name: str) -> bool:
-        """Whether to look for jobs that wait for this system: not while all of its slots are taken."""
+        """Whether to look for jobs that wait for this system: not while all of its slots are taken, or it takes no jobs."""
         system = self._systems[name]
-        return not system.full or self._clock.monotonic() >= system.full_at + _FULL
+        return not self.rests.waits(name) and (not system.full or self._clock.monotonic() >= system.full_at + _FULL)
 
     def full(self, name: str, *, full: bool, looked: float) -> None:
         """Whether all slots were taken when the submit actor looked (monotonic); the end of a job since then made room."""
@@ -136,6 +139,12 @@ class SystemsWatch:
     def describe(self) -> dict[str, dict[str, Any]]:
         """For `execd status`."""
         return {
-            name: {"lane": system.lane, "slots": system.slots, "active": system.active or 0, "full": system.full}
+            name: {
+                "lane": system.lane,
+                "slots": system.slots,
+                "active": system.active or 0,
+                "full": system.full,
+                "rests": self.rests.describe(name),
+            }
             for name, system in self._systems.items()
         }

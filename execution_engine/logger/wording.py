@@ -119,6 +119,11 @@ WORDINGS: dict[str, Wording] = {
         same=("system", "method", "error"),
     ),
     "system.hung": Wording(Level.WARNING, "execution system {system} gave no answer[ within {seconds}]; the actor ends"),
+    "system.full": Wording(
+        Level.INFO, "{why}; {system} is tried again when a job has ended, or after a time that grows to {longest}"
+    ),
+    "system.closed": Wording(Level.WARNING, "{why}; {system} is tried again, after a time that grows to {longest}", kept=True),
+    "system.open": Wording(Level.INFO, "{system} takes all jobs again[ after {after}]"),
     "outage.begun": Wording(Level.WARNING, "{what} does not answer: {error}", kept=True),
     "outage": Wording(Level.WARNING, "{what} still does not answer[ after {after}][ ({attempts} failed attempts)]: {error}"),
     "outage.dropped": Wording(Level.INFO, "{what} is not in the configuration any more", kept=True),
@@ -132,7 +137,7 @@ KEPT = frozenset(name for name, wording in WORDINGS.items() if wording.kept)
 """The events that the journal keeps."""
 
 _COMMON = frozenset({"event", "at", "process", "pid", "traceback", "lost_before", "repeated", "repeated_for"})
-_SECONDS = frozenset({"after", "seconds", "restart_in", "repeated_for"})
+_SECONDS = frozenset({"after", "longest", "seconds", "restart_in", "repeated_for"})
 _FACT = re.compile(r"\{(\w+)\}")
 _PART = re.compile(r"\[([^\[\]]*)\]")
 _NOTHING: tuple[object, ...] = (None, "", [], ())

@@ -184,6 +184,20 @@ def entry(status: Status, at: datetime, by: str, why: str = "", after: Sequence[
     return {"status": str(status), "at": at, "by": by, "why": why}
 
 
+def undone(change: Change) -> list[Any]:
+    """The history without the entry of the claim that is undone."""
+    history = history_of(change.job)
+    return history[:-1] if isinstance(change.job, Job) and history and history[-1]["status"] == change.job.status else history
+
+
+def history_of(job: Job | BrokenJob) -> list[Any]:
+    """The entries of a job's history, as they are stored."""
+    if isinstance(job, Job):
+        return [entry.model_dump() for entry in job.history]
+    history = job.document.get("history")
+    return history if isinstance(history, list) else []
+
+
 def bounded(history: Sequence[Any]) -> list[Any]:
     """The history without its middle, if it is too long."""
     if len(history) <= FIRST + LATEST:

@@ -119,7 +119,8 @@ class Change:
     and their new values (documents, lists, dates, strings, numbers; a None value stores null).  The lease ends with the change
     (`lease.owner` and `until` null, `crashes` 0; the token stays) unless `keep_lease`, which leaves the lease and `due_at` alone.
     `due_at` becomes the one given.  `answered` removes `request` if it still is that very request.  With `crash` (what went
-    wrong) the lease ends, but `lease.crashes` grows by one and `lease.crash` is set.
+    wrong) the lease ends, but `lease.crashes` grows by one and `lease.crash` is set.  `undo`, of a transition back to where the
+    job was before it was claimed: the history loses the entry of the claim instead of growing.
     """
 
     job: Job | BrokenJob
@@ -130,6 +131,7 @@ class Change:
     keep_lease: bool = False
     answered: str | None = None
     crash: str | None = None
+    undo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

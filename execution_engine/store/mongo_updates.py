@@ -88,8 +88,10 @@ def _expected(change: Change) -> dict[str, Any]:
 def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
     expected, values = _expected(change), _values(change)
     update: Document = {"$set": values}
-    if change.status != change.job.status:
-        history = _history(change.job)
+    if change.undo:
+        values["history"] = changes.undone(change)
+    elif change.status != change.job.status:
+        history = changes.history_of(change.job)
         entry = changes.entry(change.status, now, by, change.why, after=history)
         if len(history) < changes.FIRST + changes.LATEST:
             update["$push"] = {"history": entry}
@@ -112,13 +114,6 @@ def _values(change: Change) -> Document:
     return values
 
 
-def _history(job: Job | BrokenJob) -> list[Any]:
-    if isinstance(job, Job):
-        return [entry.model_dump() for entry in job.history]
-    history = job.document.get("history")
-    return history if isinstance(history, list) else []
-
-
 def _took_place(change: Change, document: Document | None, by: str, answering: bool) -> bool:
     """Whether a document shows that the change was made, now or by an earlier try whose answer was lost.
 
@@ -128,6 +123,8 @@ def _took_place(change: Change, document: Document | None, by: str, answering: b
         return False
     if document.get("status") != change.status:
         return False
+    if change.undo:
+        return True
     if change.status == change.job.status:
         answered = not answering or change.answered is None or document.get("request") is None
         return answered and has_exactly(document, as_bson_holds_it(_values(change)))

@@ -152,11 +152,18 @@ class Row:
         self.status = str(status)
         self.engine["history"] = changes.bounded([*history, changes.entry(status, at, by, why, after=history)])
 
+    def unbecome(self, change: Change) -> None:
+        """Takes back the transition of the claim."""
+        self.status = str(change.status)
+        self.engine["history"] = changes.undone(change)
+
     def change(self, change: Change, at: datetime, by: str) -> None:
         """Makes the change.  Raises Misfit, and is unusable then."""
         for name, value in changes.fields_of(change).items():
             self._set(name, value)
-        if change.status != change.job.status:
+        if change.undo:
+            self.unbecome(change)
+        elif change.status != change.job.status:
             self.become(change.status, at, by, change.why)
         if change.answered is not None and self.request == change.answered:
             self.request = None

@@ -218,6 +218,18 @@ def test_the_history_never_goes_back_in_time_even_when_a_writer_waited_longer_th
     assert moments == sorted(moments)
 
 
+def test_a_claim_that_is_undone_leaves_no_trace_in_the_history(store: JobStore) -> None:
+    job_id = store.insert([a_job()])[0]
+    apply(store, claim_job(store), S.TO_BE_SUBMITTED, fields={"execution.lane": "here"})
+    before = document(store, job_id)["history"]
+    for _ in range(LATEST + FIRST):
+        claimed = claim_job(store, SUBMIT)
+        assert [entry.status for entry in claimed.history][-1] == "submitting"
+        apply(store, claimed, S.TO_BE_SUBMITTED, why="no room", undo=True)
+    after = document(store, job_id)
+    assert (after["status"], after["history"], after["lease"]["owner"]) == ("to be submitted", before, None)
+
+
 def test_a_change_without_a_transition_leaves_the_history_alone(store: JobStore) -> None:
     running = submitted(store)
     assert apply(store, running, S.RUNNING, fields={"usage": {"wall": 1.5}}, due_at=later())

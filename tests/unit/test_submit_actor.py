@@ -13,10 +13,10 @@ from execution_engine.engine.actor import Workplace
 from execution_engine.engine.assembly import Site, assemble, lane
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.submit_actor import SubmitActor
-from execution_engine.errors import SystemFull
+from execution_engine.errors import SystemClosed, SystemFull
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
-from execution_engine.store.job_store import Claimed, Query, Work
+from execution_engine.store.job_store import Claimed, Filter, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
 from execution_engine.systems.execution_systems import Context, ExecutionSystem, Options
 from tests.support.building import configuration
@@ -109,11 +109,61 @@ def test_the_next_batch_is_handed_over_before_the_last_of_one_have_started(
     assert store.count().get("submitting") is None
 
 
-def work(site: Site, store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem) -> None:
-    """Lets an actor submit to the system until it finds no more to do."""
+class Closing(Ahead):
+    """Takes so many jobs at a time, and no more; or none, because it is closed."""
+
+    takes_ahead = False
+
+    def __init__(self, directory: Path, takes: int, error: type[SystemFull | SystemClosed]) -> None:
+        super().__init__(directory)
+        self.takes = takes
+        self.error = error
+
+    def _outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+        for number, job in enumerate(jobs):
+            yield job, job.text_id if number < self.takes else self.error("no more")
+
+
+@pytest.mark.parametrize("error", [SystemFull, SystemClosed])
+def test_a_system_that_takes_no_more_is_left_alone_and_the_histories_do_not_grow(
+    tmp_path: Path, clock: HeldClock, store: SqliteJobStore, error: type[SystemFull | SystemClosed]
+) -> None:
+    site = assemble(configuration(tmp_path, engine={"batch": 4, "actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    store.insert([{**a_job(name=name), "status": "to be submitted", "execution": execution} for name in "abcdefghi"])
+    system = Closing(tmp_path, 2, error)
+    told = work(site, store, clock, system)
+    assert system.seen == ["a+b+c+d"]
+    assert told["refused"] == {"why": "no more", "closed": error is SystemClosed, "taken": 2, "since": clock.monotonic()}
+    assert store.count() == {"to be submitted": 7, "submitted": 2}
+    assert all(not job.history for job in store.find(Filter(statuses=[Status.TO_BE_SUBMITTED])) if isinstance(job, Job))
+    told = work(site, store, clock, system, resting=True)
+    assert system.seen[1:] == ["c", "d+e", "f+g+h+i"]
+    assert told["refused"]["taken"] == 2
+
+
+def test_the_rest_is_over_when_all_that_waited_were_taken(tmp_path: Path, clock: HeldClock, store: SqliteJobStore) -> None:
+    site = assemble(configuration(tmp_path, engine={"batch": 4, "actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    store.insert([{**a_job(name=name), "status": "to be submitted", "execution": execution} for name in "abcdefghi"])
+    system = Closing(tmp_path, 9, SystemFull)
+    told = work(site, store, clock, system, resting=True)
+    assert system.seen == ["a", "b+c", "d+e+f+g", "h+i"]
+    assert told["takes"]
+    assert "refused" not in told
+
+
+def work(
+    site: Site, store: SqliteJobStore, clock: HeldClock, system: ExecutionSystem, *, resting: bool = False
+) -> dict[str, Any]:
+    """Lets an actor submit to the system until it finds no more to do; returns what it told last of each kind."""
     monitor, end = Channel.pair()
-    actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1"), "here")
+    actor = SubmitActor(Workplace(site, store, clock, end, owner="e/submit-1", resting=resting), "here")
     actor.system = system
     assert actor.run() == 0
+    told: dict[str, Any] = {}
+    while (message := monitor.receive()) is not None:
+        told.update(message)
     monitor.close()
     end.close()
+    return told
