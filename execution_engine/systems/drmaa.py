@@ -11,13 +11,15 @@ import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from execution_engine.errors import ExecutionSystemError, SystemFull
+from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import read_start_marker
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
@@ -25,10 +27,15 @@ from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration
 from execution_engine.systems import execution_systems
 from execution_engine.systems.commands import Commands
-from execution_engine.systems.drmaa_session import Action, DrmaaSession, NoSuchNativeJob, WrongState
+from execution_engine.systems.drmaa_session import Action, DrmaaSession, NoSuchNativeJob, Refused, WrongState
 from execution_engine.systems.execution_systems import Health
 from execution_engine.systems.listing import ListedJob, Listing, status_of
 from execution_engine.systems.native_specification import ResourceMapping
+from execution_engine.users import name_of
+
+_CONFIRMED_AFTER = 1.0
+"""Seconds of submission after which what was submitted is looked for."""
+_STOPS = (ConnectionError, SystemFull, SystemClosed)
 
 
 def _absolute(path: Path) -> Path:
@@ -61,10 +68,12 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
     session per process."""
 
     Options = DrmaaOptions
-    fault_of_the_system: ClassVar[re.Pattern[str] | None] = None
-    """what a refusal says if no job of this engine could be submitted, so that the job is not to blame"""
+    closed: ClassVar[re.Pattern[str] | None] = None
+    """how a refusal begins if no job of this engine would be taken, so that the job is not to blame"""
+    trusts_session: ClassVar[bool] = False
+    """True: a library that gave right ids once does so until an error; no more of them are looked for in the queue."""
     full: ClassVar[re.Pattern[str] | None] = None
-    """what a refusal says if no more jobs are taken now, beside DRMAA's own word for that"""
+    """how a refusal begins if no more jobs are taken now, beside DRMAA's own word for that"""
 
     def __init__(self, context: execution_systems.Context, options: Any) -> None:
         super().__init__(context, options)
@@ -72,8 +81,14 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
         self._commands = Commands(
             context.name, options.commands, {**context.environment, **self.environment(options)}, options.timeout
         )
-        self.listing = Listing(self.list_jobs)
+        self.listing = Listing(self.list_jobs, lambda: self.user)
         self._batch_began = float("inf")
+        self._is_proven = False
+
+    @cached_property
+    def user(self) -> str:
+        """The account that submits jobs: a job of the same name that another one planted is not taken for ours."""
+        return name_of(os.geteuid())
 
     # --- what a family says
 
@@ -116,6 +131,8 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
     def probe(self) -> Health:
         try:
             self.check()
+            if self._session.lost:
+                return Health(False, self._session.lost)
             return Health(True, self._session.describe())
         except ExecutionSystemError as error:
             return Health(False, str(error))
@@ -135,7 +152,7 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
     def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
         """One listing for all, whatever their number; a job in a state that nobody knows is left out."""
         listed = self.listing()
-        statuses = {job.text_id: status_of(listed.get(self.job_name(job), ())) for job in jobs}
+        statuses = {job.text_id: status_of(listed.get(job.execution.name or "", ())) for job in jobs}
         return {job_id: status for job_id, status in statuses.items() if status is not None}
 
     def glance(self, jobs: Sequence[Followed]) -> dict[str, Status]:
@@ -147,31 +164,68 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
 
     def run(self, job: Job) -> str:
         name = self.job_name(job)
+        native = self.native_specification(job)
+        if not native.isprintable():
+            raise ExecutionSystemError(f"{self.context.name} is asked for {native!r}, which has control characters")
         self.listing.forget()
         try:
-            return self._session.submit(name, execution_systems.script(job), self.native_specification(job))
-        except Exception as error:
-            words = str(error)
-            if self.full is not None and self.full.search(words):
-                raise SystemFull(f"{self.context.name} takes no more jobs now: {words}") from error
-            if self.fault_of_the_system is not None and self.fault_of_the_system.search(words):
-                raise ExecutionSystemError(words, transient=True) from error
+            return self._session.submit(name, execution_systems.script(job), native)
+        except Refused as error:
+            words = f"{self.context.name} takes no jobs now: {error.words}"
+            if self.full is not None and self.full.match(error.words):
+                raise SystemFull(words) from error
+            if self.closed is not None and self.closed.match(error.words):
+                raise SystemClosed(words) from error
             raise
 
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Exception]]:
         """One after the other.  When one gets no answer, or no more are taken, the others would fare alike and are not tried."""
+        left = deque(jobs)
         all_alike: Exception | None = None
-        for job in jobs:
-            if all_alike is not None:
-                yield job, all_alike
-                continue
+        while left and all_alike is None:
+            for job, outcome in self._confirmed(self._hand_over(left)):
+                all_alike = outcome if isinstance(outcome, _STOPS) else all_alike
+                yield job, outcome
+        for job in left:
+            assert all_alike is not None
+            yield job, all_alike
+
+    def _hand_over(self, left: deque[Job]) -> list[tuple[Job, str | Exception]]:
+        """As many as go over in a moment, and no more when one stops all."""
+        outcomes: list[tuple[Job, str | Exception]] = []
+        end = time.monotonic() + _CONFIRMED_AFTER
+        while left and not (outcomes and (time.monotonic() >= end or isinstance(outcomes[-1][1], _STOPS))):
+            job = left.popleft()
             try:
-                yield job, self.run(job)
-            except (ConnectionError, SystemFull) as error:
-                all_alike = error
-                yield job, error
+                outcomes.append((job, self.run(job)))
             except Exception as error:  # noqa: BLE001 - the caller sorts the outcomes
-                yield job, error
+                outcomes.append((job, error))
+        return outcomes
+
+    def _confirmed(self, outcomes: Sequence[tuple[Job, str | Exception]]) -> Iterator[tuple[Job, str | Exception]]:
+        """An id counts when the system shows the job's name under it: a library whose connection is out of step gives one that is
+        another's, or nobody's.  One listing for all; a job that has begun needs no other proof."""
+        if self._is_proven or not any(isinstance(outcome, str) for _, outcome in outcomes):
+            yield from outcomes
+            return
+        doubt = ""
+        listed: Mapping[str, list[ListedJob]] = {}
+        try:
+            listed = self.listing()
+        except ExecutionSystemError as error:
+            doubt = str(error)
+        for job, outcome in outcomes:
+            if isinstance(outcome, str) and not self._shows(listed, job, outcome):
+                doubt = doubt or f"{self.context.name} gave {job.label} the id {outcome}, and has no job of its name under it"
+                yield job, ConnectionError(doubt)
+            else:
+                yield job, outcome
+        self._is_proven = self.trusts_session and not doubt
+
+    def _shows(self, listed: Mapping[str, list[ListedJob]], job: Job, native_id: str) -> bool:
+        number = native_id.partition(".")[0]
+        named = listed.get(self.job_name(job), ())
+        return any(each.native_id.partition(".")[0] == number for each in named) or _has_begun(job)
 
     def native_specification(self, job: Job) -> str:
         """What is asked of the system: by the job's resources, then the configuration, then the job itself.  The later wins,
@@ -200,6 +254,8 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
                 self._session.control(native_id, "terminate")
             except NoSuchNativeJob:
                 continue
+            except WrongState as error:
+                raise ExecutionSystemError(str(error), transient=True) from error  # it is on its way: asked again
 
     def hold(self, job: Job) -> None:
         self._control(job, "hold", Status.HOLD)
@@ -223,6 +279,11 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
             except WrongState:
                 if self.get_status(job) is not wanted:  # else it was done already, by an actor that died then
                     raise
+
+
+def _has_begun(job: Job) -> bool:
+    """Whether the job script has begun, or what it was is gone: a command may remove its own directory."""
+    return was_started(job) or not execution_systems.script(job).exists()
 
 
 def was_started(job: Job) -> bool:

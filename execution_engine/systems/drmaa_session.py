@@ -30,12 +30,19 @@ _REFUSALS = frozenset(
 )
 """Errors by which the system says that it will not do this (DRMAA 1.0, section 3.2): another try would get the same answer."""
 _FULL = "TryLaterException"
-_NO_ANSWER = "DrmCommunicationException"
 _LONGEST_MESSAGE = 500
 
 
 class NoSuchNativeJob(ExecutionSystemError):
     """The system has no job of this id, or has it no longer."""
+
+
+class Refused(ExecutionSystemError):
+    """The system will not take this job.  `words`: its own."""
+
+    def __init__(self, who: str, words: str) -> None:
+        super().__init__(f"{who} refused it: {words}")
+        self.words = words
 
 
 class WrongState(ExecutionSystemError):
@@ -44,7 +51,11 @@ class WrongState(ExecutionSystemError):
 
 class DrmaaSession:
     """Submits and controls jobs.  `who` is the system's name, for messages; no call takes longer than `timeout` seconds: the
-    process ends instead, because nothing can interrupt the library."""
+    process ends instead, because nothing can interrupt the library.
+
+    An error that is no clear answer leaves the library's connection out of step: it may read the answer to one question as that
+    to the next, so that a job would get the id of another, or of none.  From then on the session does nothing any more: a new
+    process with a new one has to look each job up by its name."""
 
     def __init__(self, who: str, contact: str | None, timeout: float) -> None:
         self._who = who
@@ -52,6 +63,8 @@ class DrmaaSession:
         self._deadline = Deadline(who, timeout)
         self._session: Any = None
         self._template: Any = None
+        self.lost = ""
+        """why the session is of no use any more, if it is not"""
 
     def open(self) -> None:
         """Loads the library and opens the session.  Raises ExecutionSystemError (transient) when it cannot."""
@@ -75,7 +88,8 @@ class DrmaaSession:
         try:
             self._call(session.exit)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process ends now, and the session with it
-            events.emit("system.error", system=self._who, method="close", error=_words(error))
+            if not self.lost:
+                events.emit("system.error", system=self._who, method="close", error=_words(error))
 
     def describe(self) -> str:
         """What the system calls itself."""
@@ -89,9 +103,10 @@ class DrmaaSession:
     def submit(self, name: str, script: Path, native: str) -> str:
         """Submits a script without arguments and environment, and returns the native id.
 
-        Raises ExecutionSystemError when the system refused it, SystemFull when it takes no more jobs now, and ConnectionError
-        when it gave no answer: it may have the job all the same.
+        Raises Refused when the system refused this job, SystemFull when it takes no more jobs now, and ConnectionError
+        when it gave no answer to rely on: it may have the job all the same, and the session is lost.
         """
+        self._check_usable()
         template = self._template
         try:
             with self._deadline:
@@ -99,24 +114,28 @@ class DrmaaSession:
                 template.remoteCommand = str(script)
                 template.nativeSpecification = native
                 native_id = self._session.runJob(template)
+        except UnicodeError as error:
+            raise Refused(self._who, f"{native!r} cannot be written: {error}") from error
         except Exception as error:
             kind = type(error).__name__
             if kind in _REFUSALS:
-                raise ExecutionSystemError(f"{self._who} refused it: {_words(error)}") from error
+                raise Refused(self._who, _words(error)) from error
             if kind == _FULL:
                 raise SystemFull(f"{self._who} takes no more jobs now: {_words(error)}") from error
-            if kind == _NO_ANSWER:
-                raise ConnectionError(f"{self._who} gave no answer to a submission: {_words(error)}") from error
-            raise
+            self.lost = f"{self._who} gave no answer to a submission: {_words(error)}"
+            raise ConnectionError(self.lost) from error
         if not native_id:
-            raise ConnectionError(f"{self._who} gave no id for a submission")
+            self.lost = f"{self._who} gave no id for a submission"
+            raise ConnectionError(self.lost)
         return str(native_id)
 
     def control(self, native_id: str, action: Action) -> None:
         """Asks that something be done with a job; a later status tells whether it was.
 
-        Raises NoSuchNativeJob, WrongState, or another ExecutionSystemError with the system's words.
+        Raises NoSuchNativeJob, WrongState, or another ExecutionSystemError with the system's words: transient unless the system
+        refused it.
         """
+        self._check_usable()
         try:
             self._call(self._session.control, native_id, action)
         except Exception as error:
@@ -125,7 +144,13 @@ class DrmaaSession:
                 raise NoSuchNativeJob(words) from error
             if kind.endswith("InconsistentStateException"):
                 raise WrongState(words) from error
-            raise ExecutionSystemError(words, transient=kind in (_NO_ANSWER, _FULL)) from error
+            if kind not in _REFUSALS and kind != _FULL:
+                self.lost = words
+            raise ExecutionSystemError(words, transient=kind not in _REFUSALS) from error
+
+    def _check_usable(self) -> None:
+        if self.lost:
+            raise ExecutionSystemError(f"{self.lost}; another process has to go on", transient=True)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._deadline:

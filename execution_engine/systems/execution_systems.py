@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError, SystemFull
+from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job, Usage
@@ -40,6 +40,7 @@ __all__ = [
     "Options",
     "Started",
     "Status",
+    "SystemClosed",
     "SystemFull",
     "register",
     "registered",
@@ -104,8 +105,9 @@ class ExecutionSystem(ABC):
 
     Errors: raise ExecutionSystemError(transient=True) when the system is down or busy: the engine tries again later, the job
     keeps its status.  Raise it with transient=False when this job can never run there: it ends in `error` with the message.
-    Raise SystemFull from `run` when the system works but takes no more jobs now: the job waits until another one ends.  An
-    OSError from `run` says that the connection broke and the system may have the job: `find` is called before the next try.
+    Raise SystemFull from `run` when the system works but takes no more jobs now, and SystemClosed when it takes none, for a
+    reason that is not the job's: submissions rest, for a time that grows; when it is full, until a job has ended.  An OSError
+    from `run` says that the connection broke and the system may have the job: another process calls `find` before the next try.
     Any other exception is a fault of the system's class: it is logged with its traceback, and after a submission counts as
     "unknown", too.
     """

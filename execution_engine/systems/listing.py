@@ -19,8 +19,16 @@ class Listed(Protocol):
     """A job as a batch system lists it."""
 
     @property
+    def native_id(self) -> str:
+        """The number under which the system has it."""
+
+    @property
     def name(self) -> str:
         """The job's name, under which it may be there more than once."""
+
+    @property
+    def owner(self) -> str:
+        """The account that submitted it."""
 
     @property
     def status(self) -> Status | None:
@@ -31,16 +39,18 @@ ListedJob = TypeVar("ListedJob", bound=Listed)
 
 
 class Listing(Generic[ListedJob]):
-    """`ask` lists all jobs that the system has now, or raises ExecutionSystemError."""
+    """`ask` lists all jobs that the system has now, or raises ExecutionSystemError.  Those that an account other than `owner()`
+    submitted are none of ours, whatever names they have."""
 
-    def __init__(self, ask: Callable[[], Iterable[ListedJob]]) -> None:
+    def __init__(self, ask: Callable[[], Iterable[ListedJob]], owner: Callable[[], str]) -> None:
         self._ask = ask
+        self._owner = owner
         self._jobs: Mapping[str, list[ListedJob]] = {}
         self._error: ExecutionSystemError | None = None
         self._at = float("-inf")
 
     def __call__(self, max_age: float = 0.0) -> Mapping[str, list[ListedJob]]:
-        """All jobs by their names, as they were no more than so many seconds ago.
+        """All of our jobs by their names, as they were no more than so many seconds ago.
 
         Raises ExecutionSystemError if there was no answer, for as long as that is no older: a system that hangs is not waited for
         again for each job of a turn.
@@ -55,8 +65,10 @@ class Listing(Generic[ListedJob]):
         asked_at = time.monotonic()
         jobs: dict[str, list[ListedJob]] = {}
         try:
+            owner = self._owner()
             for job in self._ask():
-                jobs.setdefault(job.name, []).append(job)
+                if job.owner == owner:
+                    jobs.setdefault(job.name, []).append(job)
             self._jobs, self._error, self._at = jobs, None, asked_at
         except ExecutionSystemError as error:
             self._error, self._at = error, time.monotonic()

@@ -59,7 +59,8 @@ class OGS(DrmaaSystem[QueuedJob]):
     """Jobs on a Grid Engine cell."""
 
     Options = OGSOptions
-    fault_of_the_system = re.compile(r"is not a submit host|is no submit host")
+    trusts_session = True
+    closed = re.compile(r"denied: host .* is (?:no|not a) submit host|job rejected: \S+ is not allowed to submit jobs")
 
     @classmethod
     def environment(cls, options: Any) -> dict[str, str]:
@@ -142,6 +143,6 @@ class OGS(DrmaaSystem[QueuedJob]):
                 return []
             raise ExecutionSystemError(f"{self.context.name}: qacct ended with {said.code}: {said.complaint}", transient=True)
         try:
-            return ogs_commands.read_accounting(said.out)
+            return [record for record in ogs_commands.read_accounting(said.out) if record.owner == self.user]
         except ogs_commands.Unreadable as error:
             raise ExecutionSystemError(f"{self.context.name}: {error}", transient=True) from None

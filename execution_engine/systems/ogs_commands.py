@@ -71,6 +71,7 @@ class QueuedJob:
     native_id: str
     name: str
     state: str
+    owner: str = ""
 
     @property
     def status(self) -> Status | None:
@@ -101,7 +102,7 @@ def _queued_job(entry: ElementTree.Element) -> QueuedJob:
     native_id, state = entry.findtext("JB_job_number"), entry.findtext("state")
     if not native_id or not state:
         raise Unreadable("qstat listed a job without number or state")
-    return QueuedJob(native_id.strip(), entry.findtext("JB_name", ""), state.strip())
+    return QueuedJob(native_id.strip(), entry.findtext("JB_name", ""), state.strip(), entry.findtext("JB_owner", ""))
 
 
 def read_explanation(text: str) -> str:
@@ -127,6 +128,7 @@ class Record:
     memory: int | None
     """the most virtual memory of all processes together"""
     host: str
+    owner: str = ""
     limits: dict[str, float] = field(default_factory=dict)
     """the resources that were asked for, h_rt in seconds and h_vmem in bytes"""
 
@@ -153,6 +155,7 @@ def _record(fields: dict[str, str]) -> Record:
             cpu=_quantity(fields.get("cpu", "")),
             memory=_whole(_quantity(fields.get("maxvmem", ""))),
             host=fields.get("hostname", ""),
+            owner=fields.get("owner", ""),
             limits=_limits(fields.get("category", "")),
         )
     except (KeyError, ValueError, IndexError) as error:

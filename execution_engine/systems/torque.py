@@ -8,7 +8,7 @@ qhold and qrls say truly whether the server heard them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ _TRIES = 8
 """How often the library asks a server that hangs before it gives up: after 37 s, with PBSAPITIMEOUT=5."""
 _SHORTEST_TRY = 3
 """Seconds; with less, Torque's library would try again by itself."""
-_NO_SERVER = re.compile(r"cannot connect|[Cc]onnection|[Tt]ime-?out|[Pp]rotocol|trqauthd")
-_WORDS_OF_SUSPENSION = "cannot {action} {label}: Torque's DRMAA library says that it does, and does not"
+_FUNCTION = r"(?:\w+: )?"
+"""What the library may put before the server's words."""
 
 
 class TorqueResources(ResourceMapping):
@@ -51,7 +51,9 @@ class TorqueOptions(DrmaaOptions):
     server_name: str | None = Field(
         None, pattern=r"^[\w.:-]+$", description="the host of pbs_server; without it, the one in Torque's own file `server_name`"
     )
-    commands: AbsolutePath = Field(Path("/usr/local/bin"), description="the directory of qstat, qselect, qdel, qhold and qrls")
+    commands: AbsolutePath = Field(
+        Path("/usr/local/bin"), description="the directory of qstat, qselect, qdel, qhold, qrls and qsig"
+    )
     drmaa_library: AbsolutePath = Field(description="pbs-drmaa, a file libdrmaa.so…; not Torque's own library")
     resources: TorqueResources = Field(
         default_factory=TorqueResources, description="which option of qsub asks for which of a job's `resources`"
@@ -65,9 +67,10 @@ class Torque(DrmaaSystem[TorqueJob]):
 
     Options = TorqueOptions
     accounts_apart = False
-    full = re.compile(r"Maximum number of jobs already in queue")
-    fault_of_the_system = re.compile(
-        r"Bad UID for job execution|Access from host not allowed|Unauthorized Request|Queue is not enabled|trqauthd"
+    full = re.compile(rf"{_FUNCTION}Maximum number of jobs already in queue")
+    closed = re.compile(
+        rf"{_FUNCTION}(?:Bad UID for job execution|Access from host not allowed|Unauthorized Request|Queue is not enabled|"
+        "Queue is currently not available|No default queue specified|trqauthd)"
     )
 
     @classmethod
@@ -122,72 +125,87 @@ class Torque(DrmaaSystem[TorqueJob]):
     def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
         """If a job is missing in the listing, the server is asked for one by its name: should it be there, the listing was not
         whole, and says nothing about any job."""
-        return self._believed(super().get_statuses(jobs), {job.text_id: self.job_name(job) for job in jobs})
+        return self._believed(super().get_statuses(jobs), {job.text_id: job.execution.name or "" for job in jobs})
 
     def glance(self, jobs: Sequence[Followed]) -> dict[str, Status]:
         return self._believed(super().glance(jobs), {job.text_id: job.name for job in jobs})
 
     def _believed(self, statuses: dict[str, Status], names: Mapping[str, str]) -> dict[str, Status]:
         """The statuses that a listing told, unless it left out the first that is missing there: raises then."""
-        missing = next((names[job_id] for job_id, status in statuses.items() if status is Status.UNKNOWN), None)
-        if missing is not None and self._named(missing) is not None:
+        missing = next((names[job_id] for job_id, status in statuses.items() if status is Status.UNKNOWN and names[job_id]), None)
+        if missing is not None and self._find(missing) is not None:
             raise ExecutionSystemError(f"{self.context.name}: qstat left out {missing}, which qselect finds", transient=True)
         return statuses
 
     def native_ids(self, job: Job) -> list[str]:
-        return self._commands.ask(torque_commands.named_and_there(self.job_name(job))).split()
+        """Of those that have not ended: whatever is known by the name, suspended jobs too, without the completed ones."""
+        name = self.job_name(job)
+        found = self._named(name)
+        over = self._named(name, "C") if found else []
+        return [native_id for native_id in found if native_id not in over]
+
+    def _named(self, name: str, state: str | None = None) -> list[str]:
+        owner = self.user
+        words = torque_commands.named(name, owner) if state is None else torque_commands.named_and(state, name, owner)
+        return self._commands.ask(words).split()
 
     def find(self, job: Job) -> str | None:
         """One listing tells of those that it has, however old it is; about another the server is asked by name.
 
         A job that the server has forgotten is submitted again: if it was started, its copy ends at once.
         """
-        return self._named(self.job_name(job))
+        return self._find(self.job_name(job))
 
-    def _named(self, name: str) -> str | None:
+    def _find(self, name: str) -> str | None:
         if listed := self.listing(float("inf")).get(name):
             return listed[0].native_id
-        found = self._commands.ask(torque_commands.named(name)).split()
+        found = self._named(name)
         return found[0] if found else None
 
     # --- control
 
     def kill(self, job: Job) -> None:
-        self._command(job, torque_commands.delete)
+        """Only what is not allowed is refused: whatever else keeps the server from it passes, and it is asked again."""
+        self._command(job, torque_commands.delete, refusals=frozenset({torque_commands.NOT_ALLOWED}))
 
     def hold(self, job: Job) -> None:
         self._command(job, torque_commands.hold)
-        self._confirm(job, "hold", is_held=True)
+        self._confirm(job, "hold", "held", state="H", wanted=True)
 
     def release(self, job: Job) -> None:
         self._command(job, torque_commands.release)
-        self._confirm(job, "release", is_held=False)
+        self._confirm(job, "release", "held", state="H", wanted=False)
 
     def suspend(self, job: Job) -> None:
-        raise NotSupported(f"{self.context.name} {_WORDS_OF_SUSPENSION.format(action='suspend', label=job.label)}")
+        self._command(job, torque_commands.suspend)
+        self._confirm(job, "suspension", "running", state="R", wanted=False)
 
     def resume(self, job: Job) -> None:
-        raise NotSupported(f"{self.context.name} {_WORDS_OF_SUSPENSION.format(action='resume', label=job.label)}")
+        self._command(job, torque_commands.resume)
 
-    def _command(self, job: Job, command: Callable[[str], tuple[str, ...]]) -> None:
+    def _command(
+        self, job: Job, command: Callable[[str], tuple[str, ...]], refusals: Collection[int] = torque_commands.REFUSALS
+    ) -> None:
         """Runs the command on the job, however often the server has it.  One that ends meanwhile is no error."""
         self.listing.forget()
         for native_id in self.native_ids(job):
             words = command(native_id)
             said = self._commands(words)
-            if said.code != 0 and native_id in self.native_ids(job):
-                away = _NO_SERVER.search(said.complaint) is not None
-                raise ExecutionSystemError(f"{self.context.name}: {words[0]} says: {said.complaint}", transient=away)
+            if said.code == 0 or native_id not in self.native_ids(job):
+                continue
+            if said.code == torque_commands.NOT_ALLOWED and words[0] == "qsig":
+                raise NotSupported(f"{self.context.name} lets only its operators {words[2]} jobs, such as {job.label}")
+            told = f"{words[0]} says: {said.complaint or 'nothing'} (exit code {said.code})"
+            raise ExecutionSystemError(f"{self.context.name}: {told}", transient=said.code not in refusals)
 
-    def _confirm(self, job: Job, action: str, *, is_held: bool) -> None:
+    def _confirm(self, job: Job, action: str, quality: str, *, state: str, wanted: bool) -> None:
         """Torque takes a hold on a running job, and does nothing."""
         there = self.native_ids(job)
         if not there:
             raise ExecutionSystemError(f"{self.context.name} has {job.label} no longer")
-        held = self._commands.ask(torque_commands.named_and_held(self.job_name(job))).split()
-        if set(there).issubset(held) is not is_held:
-            state = "is not held" if is_held else "is held all the same"
-            raise ExecutionSystemError(f"{self.context.name} took the {action} of {job.label}, which {state}")
+        if set(there).issubset(self._named(self.job_name(job), state)) is not wanted:
+            found = f"is not {quality}" if wanted else f"is {quality} all the same"
+            raise ExecutionSystemError(f"{self.context.name} took the {action} of {job.label}, which {found}")
 
     # --- the end of a job
 

@@ -20,19 +20,15 @@ JOBS = ("qstat", "-f", "-x")
 One request to the server.  Given a list of ids, qstat would ask about each on its own."""
 
 
-def named(name: str) -> tuple[str, ...]:
-    """Prints the ids of the jobs of exactly this name, also of those that have ended; nothing if there are none."""
-    return ("qselect", "-N", name)
+def named(name: str, owner: str) -> tuple[str, ...]:
+    """Prints the ids of the jobs of exactly this name that this account submitted, also of those that have ended; nothing if
+    there are none."""
+    return ("qselect", "-u", owner, "-N", name)
 
 
-def named_and_there(name: str) -> tuple[str, ...]:
-    """As `named`, only those that have not ended."""
-    return (*named(name), "-s", "EHQRTW")
-
-
-def named_and_held(name: str) -> tuple[str, ...]:
-    """As `named`, only those that are held."""
-    return (*named(name), "-s", "H")
+def named_and(state: str, name: str, owner: str) -> tuple[str, ...]:
+    """As `named`, only those in this state: C, E, H, Q, R, T or W.  qselect knows no S: a suspended job has no state for it."""
+    return (*named(name, owner), "-s", state)
 
 
 def delete(native_id: str) -> tuple[str, ...]:
@@ -49,6 +45,23 @@ def release(native_id: str) -> tuple[str, ...]:
     """Takes back `hold`."""
     return ("qrls", native_id)
 
+
+def suspend(native_id: str) -> tuple[str, ...]:
+    """Stops a running job where it is.  For operators and managers of the server only, as is `resume`."""
+    return ("qsig", "-s", "suspend", native_id)
+
+
+def resume(native_id: str) -> tuple[str, ...]:
+    """Takes back `suspend`."""
+    return ("qsig", "-s", "resume", native_id)
+
+
+NOT_ALLOWED = 159
+REFUSALS = frozenset({156, 157, NOT_ALLOWED, 167, 168, 169, 170, 183})
+"""Exit codes of commands that say that the server will not do this with this job: they are the number of the error & 255.
+
+pbs_error_db.h: IVALREQ, UNKREQ, PERM, UNKSIG, BADATVAL, MODATRRUN, BADSTATE, NOSUP.  All others, such as 224 (the server has no
+contact to the node) and 153 (it does not know the job, which it lists), say nothing about the job."""
 
 # --- states
 
@@ -87,6 +100,8 @@ class TorqueJob:
     """Torque's or its scheduler's words"""
     used: Amounts = field(default_factory=Amounts)
     limits: Amounts = field(default_factory=Amounts)
+    owner: str = ""
+    """the account that submitted it"""
 
     @property
     def status(self) -> Status | None:
@@ -106,7 +121,7 @@ class Unreadable(ValueError):
 _WHOLE = re.compile(r"\s*(?:<\?xml[^>]*\?>)?\s*(?:<Data\s*/>|<Data>(.*)</Data>)\s*", re.DOTALL)
 _NOTHING = re.compile(r"\s*(?:<\?xml[^>]*\?>)?\s*")
 _JOB = re.compile(r"<Job>(.*?)</Job>", re.DOTALL)
-_VALUE = re.compile(r"<(Job_Id|Job_Name|job_state|exit_status|exec_host|comment)>([^<]*)</\1>")
+_VALUE = re.compile(r"<(Job_Id|Job_Name|Job_Owner|job_state|exit_status|exec_host|comment)>([^<]*)</\1>")
 _SECTION = re.compile(r"<(resources_used|Resource_List)>(.*?)</\1>", re.DOTALL)
 _AMOUNT = re.compile(r"<(walltime|cput|mem)>([^<]*)</\1>")
 
@@ -136,6 +151,7 @@ def _job(block: str) -> TorqueJob:
             native_id=values["Job_Id"],
             name=unescape(values["Job_Name"]),
             state=values["job_state"],
+            owner=unescape(values.get("Job_Owner", "")).rpartition("@")[0],
             exit_status=int(values["exit_status"]) if "exit_status" in values else None,
             host=values.get("exec_host", "").partition("/")[0],
             comment=unescape(values.get("comment", "")),

@@ -122,14 +122,37 @@ def test_hold_keeps_a_queued_job_from_starting_until_release(engine: Engine, sha
     assert engine.wait([job_id])[0]["status"] == "finished"
 
 
-def test_a_suspension_is_refused_and_the_job_goes_on(engine: Engine) -> None:
+def test_a_suspension_is_refused_to_all_but_operators_and_the_job_goes_on(engine: Engine) -> None:
     (job_id,) = engine.submit({"command": "while [ ! -e stop ]; do sleep 0.1; done"})
     job = engine.until_status(job_id, "running")
     engine.execd("suspend", str(job_id), check=False)
     refused = until(lambda: engine.job(job_id).get("refused"), "the refusal")
-    assert "does not" in refused["why"]
+    assert "only its operators suspend" in refused["why"]
     (Path(job["dir"]) / "stop").touch()
     assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+def test_an_operator_suspends_a_job_and_resumes_one_that_an_administrator_suspended(
+    engine: Engine, shared_torque: StandIn
+) -> None:
+    shared_torque.mark("operator")
+    try:
+        ours, theirs, killed = engine.submit(*({"command": "while [ ! -e stop ]; do sleep 0.1; done"} for _ in range(3)))
+        jobs = [engine.until_status(job_id, "running") for job_id in (ours, theirs, killed)]
+        engine.execd("suspend", str(ours))
+        for job in jobs[1:]:
+            shared_torque.run("qsig", "-s", "suspend", job["execution"]["job_no"])
+        for job_id in (ours, theirs, killed):
+            engine.until_status(job_id, "suspended")
+        engine.execd("kill", str(killed))
+        assert engine.wait([killed])[0]["status"] == "killed"
+        for job_id, job in zip((ours, theirs), jobs, strict=False):
+            engine.execd("resume", str(job_id))
+            engine.until_status(job_id, "running")
+            (Path(job["dir"]) / "stop").touch()
+        assert {job["status"] for job in engine.wait([ours, theirs])} == {"finished"}
+    finally:
+        shared_torque.unmark("operator")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +181,7 @@ def test_a_job_cannot_hide_under_another_name(engine: Engine) -> None:
 def test_a_limit_on_the_number_of_jobs_lets_the_others_wait(engine: Engine, shared_torque: StandIn) -> None:
     shared_torque.mark("refusal", "16 Maximum number of jobs already in queue\n")
     (job_id,) = engine.submit({"command": ["true"]})
-    until(lambda: any("takes no more jobs" in entry["why"] for entry in engine.job(job_id).get("history", ())), "it was refused")
+    until(lambda: (engine.state()["systems"]["pbs"]["rests"] or {}).get("state") == "full", "it was refused")
     shared_torque.unmark("refusal")
     assert engine.wait([job_id])[0]["status"] == "finished"
 
@@ -224,3 +247,15 @@ def test_an_answer_that_gets_lost_is_no_refusal_and_the_job_is_found(site: JobSi
     with pytest.raises(ConnectionError, match="no id"):
         site.system.run(job)
     assert torque.ids(str(job.execution.name)) == [site.system.find(job)]
+
+
+def test_a_job_that_another_account_planted_under_the_name_is_neither_adopted_nor_killed(site: JobSite, torque: StandIn) -> None:
+    job = site.job(["true"])
+    planted = torque.plant(str(job.execution.name))
+    assert site.system.find(job) is None
+    site.system.kill(submitted(job, planted))
+    assert not (torque.directory / "jobs" / planted / "deleted").exists()
+    site.wait_gone(site.run(job))
+    record = site.record(job)
+    assert record is not None
+    assert record.code == 0

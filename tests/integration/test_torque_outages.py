@@ -68,6 +68,48 @@ def test_a_kill_during_an_outage_is_not_lost(engine: Engine, torque: StandIn) ->
     assert engine.wait([job_id])[0]["status"] == "killed"
 
 
+@pytest.mark.parametrize("text", ["", "mute"])
+def test_a_kill_while_the_node_is_away_is_sent_again_until_it_is_done(engine: Engine, torque: StandIn, text: str) -> None:
+    (job_id,) = engine.submit({"command": ["sleep", "1000"]})
+    engine.until_status(job_id, "running")
+    torque.mark("no_mom", text)
+    engine.execd("kill", str(job_id), check=False)
+    until(lambda: torque.asked("qdel") > 2, "it is sent again")
+    job = engine.job(job_id)
+    assert (job["status"], job.get("refused")) == ("running", None)
+    torque.unmark("no_mom")
+    assert engine.wait([job_id])[0]["status"] == "killed"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state"), [("14 Queue is not enabled", "closed"), ("17 Maximum number of jobs already in queue for user", "full")]
+)
+def test_a_server_that_takes_no_jobs_is_left_alone_and_says_so(
+    torque: StandIn, make_engine: MakeEngine, refusal: str, state: str
+) -> None:
+    engine = make_engine(**torque.settings())
+    engine.start()
+    (running,) = engine.submit({"command": UNTIL_TOLD})
+    directory = Path(engine.until_status(running, "running")["dir"])
+    torque.mark("refusal", f"{refusal}\n")
+    ids = engine.submit(*({"command": "echo run >>runs"} for _ in range(30)))
+    until(lambda: (system(engine).get("rests") or {}).get("state") == state, "execd status shows it")
+    until(lambda: torque.asked("submit") > 5, "it is tried again")
+    words = refusal.partition(" ")[2]
+    assert words in engine.execd("status").stdout
+    assert system(engine)["ok"]
+    assert words in engine.execd("explain", str(ids[0])).stdout
+    histories = {len(engine.job(job_id)["history"]) for job_id in ids}
+    assert max(histories) <= 4
+    assert len(lines(engine, words)) == 1
+    (directory / "go").touch()
+    assert engine.wait([running])[0]["status"] == "finished"
+    torque.unmark("refusal")
+    assert {(job["status"], runs(job)) for job in engine.wait(ids)} == {("finished", "run\n")}
+    until(lambda: not system(engine)["rests"], "execd status shows that it is over")
+    assert len(lines(engine, "takes all jobs again")) == 1
+
+
 def test_answers_to_submissions_that_get_lost_cost_no_job_and_start_none_twice(engine: Engine, torque: StandIn) -> None:
     torque.mark("mute")
     ids = engine.submit(*({"command": "echo run >>runs"} for _ in range(5)))
@@ -77,6 +119,20 @@ def test_answers_to_submissions_that_get_lost_cost_no_job_and_start_none_twice(e
     assert {(job["status"], runs(job)) for job in jobs} == {("finished", "run\n")}
     assert any("found in the system under its name" in entry["why"] for job in jobs for entry in job["history"])
     assert {len(torque.ids(job["execution"]["name"])) for job in jobs} == {1}
+
+
+@pytest.mark.parametrize("how", ["late", "lost", "lie"])
+def test_a_library_that_is_out_of_step_mixes_up_no_jobs_and_loses_none(engine: Engine, torque: StandIn, how: str) -> None:
+    torque.mark(how)
+    ids = engine.submit(*({"command": "echo run >>runs"} for _ in range(8)))
+    jobs = engine.wait(ids)
+    assert {(job["status"], runs(job), job["lease"]["crashes"]) for job in jobs} == {("finished", "run\n", 0)}
+    for job in jobs:
+        assert torque.ids(job["execution"]["name"]) == [job["execution"]["job_no"]]
+        assert not any("died" in entry["why"] for entry in job["history"])
+    assert len(lines(engine, "pbs does not answer: pbs gave")) == 1
+    assert not lines(engine, "Traceback")
+    assert not lines(engine, "ERROR")
 
 
 @pytest.mark.parametrize(("length", "words"), [("200", "no whole list"), ("0", "left out")])

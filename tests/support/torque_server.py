@@ -25,7 +25,7 @@ from tests.support.engines import Engine, end_processes, running_engine
 from tests.support.job_sites import JobSite
 
 SOURCES = Path(__file__).parent / "torque"
-COMMANDS = ("server", "qstat", "qselect", "qdel", "qhold", "qrls", "submit", "mom")
+COMMANDS = ("server", "qstat", "qselect", "qdel", "qhold", "qrls", "qsig", "submit", "mom")
 NO_COMPILER = "no C compiler for the stand-in of Torque: apt-get install gcc libc6-dev"
 REAL = os.environ.get("EXECD_TEST_TORQUE")
 """The host of a real server."""
@@ -73,7 +73,11 @@ class StandIn:
 
     def mark(self, name: str, text: str = "") -> None:
         """Makes the server `down`, `hung` or `mute` (takes jobs and does not say so), its answers `cut` after so many bytes, or
-        each submission end in a `refusal`."""
+        each submission end in a `refusal`; with `no_mom` it has no contact to its node, and says so unless the text is `mute`;
+        with `operator` all who ask it are its operators.
+
+        The next submission only: `late` is taken, and its answer read as that to the next; `lost` is not, and the next gets an id
+        that is nobody's, as does one with a `lie`."""
         (self.directory / name).write_text(text)
 
     def unmark(self, name: str) -> None:
@@ -83,7 +87,14 @@ class StandIn:
     def calls(self) -> list[str]:
         """The calls of qstat."""
         file = self.directory / "calls"
-        return [line.partition("qstat ")[2] for line in file.read_text().splitlines()] if file.exists() else []
+        return (
+            [line.partition("qstat ")[2] for line in file.read_text().splitlines() if "/qstat " in line] if file.exists() else []
+        )
+
+    def asked(self, command: str) -> int:
+        """How often a command was called."""
+        file = self.directory / "calls"
+        return sum(f"/{command} " in line for line in file.read_text().splitlines()) if file.exists() else 0
 
     def ids(self, name: str) -> list[str]:
         """The ids under which it has, or had, jobs of this name."""
@@ -103,6 +114,15 @@ class StandIn:
     def make_eligible(self, native_id: str) -> None:
         """Lets the time come that a job waits for."""
         (self.directory / "jobs" / native_id / "begin").unlink()
+
+    def plant(self, name: str, owner: str = "mallory") -> str:
+        """Has a job of this name that another account submitted; returns its id."""
+        directory = self.directory / "jobs" / f"9{len(list((self.directory / 'jobs').iterdir()))}.{HOST}"
+        directory.mkdir()
+        (directory / "owner").write_text(f"{owner}\n")
+        (directory / "begin").write_text("")
+        (directory / "name").write_text(f"{name}\n")
+        return directory.name
 
     def purge(self, native_id: str) -> None:
         """Forgets a job, as when `keep_completed` is over."""

@@ -28,6 +28,7 @@ class Site(CommandSite):
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(directory, "cluster")
         self.system = OGS(self.context, OGS.Options.model_validate({"commands": str(self.commands), "timeout": 5, **options}))
+        self.system.user = "alice"
 
     def prints(self, name: str, file: str, code: int = 0) -> None:
         self.command(name, f"cat {CAPTURED / file}; exit {code}")
@@ -50,6 +51,17 @@ def test_one_listing_tells_the_status_of_all_jobs(site: Site) -> None:
         "gone": Status.UNKNOWN,
     }
     assert site.calls() == ["qstat -xml -s prs -u *"]
+
+
+def test_a_job_that_another_account_planted_under_the_name_is_none_of_ours(site: Site) -> None:
+    site.command("qstat", f"sed 's/alice/mallory/' {CAPTURED}/qstat.xml")
+    site.command("qacct", f"sed 's/alice/mallory/' {CAPTURED}/qacct-code.txt")
+    job = site.job("run")
+    site.started(job)
+    assert site.system.get_status(job) is Status.UNKNOWN
+    assert site.system.find(job) is None
+    assert site.system.native_ids(job) == []
+    assert site.system.account(job, None) is None
 
 
 def test_a_job_in_an_unknown_state_is_left_as_it_is(site: Site) -> None:

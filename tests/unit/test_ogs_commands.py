@@ -36,7 +36,7 @@ def test_a_listing_has_all_jobs_with_their_full_names_and_states() -> None:
         "execd-hold-1": "hqw",
     }
     assert len({job.native_id for job in jobs}) == 6
-    assert QueuedJob("376", "execd-eqw-1", "Eqw") in jobs
+    assert QueuedJob("376", "execd-eqw-1", "Eqw", "alice") in jobs
 
 
 def test_an_empty_queue_is_an_answer() -> None:

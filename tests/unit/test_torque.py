@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from datetime import UTC, datetime
@@ -13,10 +14,11 @@ from pydantic import ValidationError
 
 from execution_engine.config import load
 from execution_engine.engine.assembly import assemble
-from execution_engine.errors import ExecutionSystemError, NotSupported, SystemFull
+from execution_engine.errors import ExecutionSystemError, NotSupported, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
+from execution_engine.systems.drmaa_session import Refused
 from execution_engine.systems.execution_systems import Context
 from execution_engine.systems.torque import Torque
 from tests.support.command_site import CommandSite
@@ -34,6 +36,7 @@ class Site(CommandSite):
         super().__init__(directory, "pbs")
         given = {"commands": str(self.commands), "drmaa_library": "/opt/libdrmaa.so", "timeout": 5, **options}
         self.system = Torque(self.context, Torque.Options.model_validate(given))
+        self.system.user = "execd"
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_one_listing_tells_the_status_of_all_jobs(site: Site) -> None:
         "done": Status.FINISHED,
         "gone": Status.UNKNOWN,
     }
-    assert site.calls() == ["qstat -f -x", "qselect -N execd-gone-1"]
+    assert site.calls() == ["qstat -f -x", "qselect -u execd -N execd-gone-1"]
 
 
 @pytest.mark.parametrize("listing", ["exit 0", f"sed 's/execd-run-1/other/g' {LISTING}"])
@@ -64,6 +67,22 @@ def test_a_listing_that_leaves_out_a_job_that_is_there_is_an_outage(site: Site, 
     with pytest.raises(ExecutionSystemError, match="left out execd-run") as caught:
         site.system.get_status(site.job("run"))
     assert caught.value.transient
+
+
+def test_a_job_that_another_account_planted_under_the_name_is_none_of_ours(site: Site) -> None:
+    site.command("qselect", "exit 0")
+    site.command("qstat", f"sed 's/execd@/mallory@/g' {LISTING}")
+    job = site.job("run")
+    assert site.system.get_status(job) is Status.UNKNOWN
+    assert site.system.find(job) is None
+
+
+def test_a_job_without_a_name_keeps_no_other_from_being_asked_about(site: Site) -> None:
+    site.command("qselect", "exit 0")
+    site.command("qstat", f"cat {LISTING}")
+    nameless = site.job("nameless")
+    nameless = nameless.model_copy(update={"execution": nameless.execution.model_copy(update={"name": None})})
+    assert site.system.get_statuses([nameless, site.job("run")]) == {"nameless": Status.UNKNOWN, "run": Status.RUNNING}
 
 
 def test_an_id_counts_only_with_the_name_of_the_job(site: Site) -> None:
@@ -120,10 +139,10 @@ def test_one_listing_serves_to_find_many_jobs(site: Site) -> None:
 
 def test_a_job_that_the_listing_leaves_out_is_found_by_its_name_only(site: Site) -> None:
     site.command("qstat", f"cat {LISTING}")
-    site.command("qselect", '[ "$2" != execd-here-1 ] || echo 7.head01')
+    site.command("qselect", '[ "$4" != execd-here-1 ] || echo 7.head01')
     assert site.system.find(site.job("here")) == "7.head01"
     assert site.system.find(site.job("nowhere")) is None
-    assert site.calls() == ["qstat -f -x", "qselect -N execd-here-1", "qselect -N execd-nowhere-1"]
+    assert site.calls() == ["qstat -f -x", "qselect -u execd -N execd-here-1", "qselect -u execd -N execd-nowhere-1"]
 
 
 def test_a_job_that_cannot_be_looked_up_is_not_said_to_be_absent(site: Site) -> None:
@@ -138,35 +157,47 @@ def test_a_job_that_cannot_be_looked_up_is_not_said_to_be_absent(site: Site) -> 
 
 
 def test_every_copy_of_a_job_is_killed(site: Site) -> None:
-    site.command("qselect", "echo 7.head01; echo 8.head01")
+    site.command("qselect", '[ "$6" = C ] || printf "7.head01\\n8.head01\\n"')
     site.command("qdel", "exit 0")
     site.system.kill(site.job("twice"))
     assert [call for call in site.calls() if call.startswith("qdel")] == ["qdel 7.head01", "qdel 8.head01"]
 
 
 def test_a_kill_of_a_job_that_ends_meanwhile_is_no_error(site: Site) -> None:
-    site.command("qselect", f"[ -e {site.directory}/gone ] || echo 7.head01")
+    site.command("qselect", f'[ -e {site.directory}/gone ] || [ "$6" = C ] || echo 7.head01')
     site.command("qdel", f"touch {site.directory}/gone; echo 'qdel: Request invalid for state of job' >&2; exit 170")
     site.system.kill(site.job("short"))
 
 
 @pytest.mark.parametrize(
-    ("complaint", "transient"),
+    ("code", "complaint", "transient"),
     [
-        ("qdel: cannot connect to server head01 (errno=111) Connection refused", True),
-        ("qdel: Unauthorized Request 7.head01", False),
+        (111, "qdel: cannot connect to server head01 (errno=111) Connection refused", True),
+        (224, "qdel: Server could not connect to MOM 7.head01", True),
+        (224, "", True),
+        (153, "qdel: Unknown Job Id Error 7.head01", True),
+        (170, "qdel: Request invalid for state of job 7.head01", True),
+        (159, "qdel: Unauthorized Request 7.head01", False),
+        (1, "qdel: Unauthorized Request 7.head01", True),
     ],
 )
-def test_a_kill_that_the_server_did_not_take_is_tried_again_or_refused(site: Site, complaint: str, transient: bool) -> None:
-    site.command("qselect", "echo 7.head01")
-    site.command("qdel", f"echo '{complaint}' >&2; exit 1")
-    with pytest.raises(ExecutionSystemError, match=complaint.partition(" ")[2].partition(" (")[0]) as caught:
+def test_by_its_code_a_kill_is_sent_again_or_refused(site: Site, code: int, complaint: str, transient: bool) -> None:
+    site.command("qselect", '[ "$6" = C ] || echo 7.head01')
+    site.command("qdel", f"printf '%s' '{complaint}' >&2; exit {code}")
+    with pytest.raises(ExecutionSystemError, match=re.escape(complaint) or "qdel says: nothing") as caught:
         site.system.kill(site.job("busy"))
     assert caught.value.transient is transient
 
 
+def test_a_suspended_job_which_qselect_has_in_no_state_is_killed(site: Site) -> None:
+    site.command("qselect", '[ "$5" ] || echo 7.head01')
+    site.command("qdel", "exit 0")
+    site.system.kill(site.job("stopped"))
+    assert "qdel 7.head01" in site.calls()
+
+
 def test_a_hold_that_torque_takes_and_does_not_do_is_refused(site: Site) -> None:
-    site.command("qselect", '[ "$*" = "-N execd-run-1 -s H" ] || echo 12.head01')
+    site.command("qselect", 'case $* in *"-N execd-run-1 -s H" | *"-s C") ;; *) echo 12.head01 ;; esac')
     site.command("qhold", "exit 0")
     with pytest.raises(ExecutionSystemError, match="took the hold of run, which is not held") as caught:
         site.system.hold(site.job("run"))
@@ -176,7 +207,7 @@ def test_a_hold_that_torque_takes_and_does_not_do_is_refused(site: Site) -> None
 
 
 def test_a_release_is_done_when_the_server_says_so(site: Site) -> None:
-    site.command("qselect", '[ "$*" = "-N execd-wait-1 -s H" ] || echo 14.head01')
+    site.command("qselect", 'case $* in *"-N execd-wait-1 -s H" | *"-s C") ;; *) echo 14.head01 ;; esac')
     site.command("qrls", "exit 0")
     with pytest.raises(ExecutionSystemError, match="which is held all the same"):
         site.system.release(site.job("hold"))
@@ -189,11 +220,23 @@ def test_a_job_that_is_gone_cannot_be_held(site: Site) -> None:
         site.system.hold(site.job("gone"))
 
 
-def test_suspending_is_refused_because_torque_only_says_that_it_does(site: Site) -> None:
+def test_suspending_is_for_operators_and_done_when_the_job_does_not_run_any_more(site: Site) -> None:
+    site.command("qselect", 'case $* in *" -s "*) ;; *) echo 14.head01 ;; esac')
+    site.command("qsig", f"[ -e {site.directory}/operator ] || exit 159")
     for refused in (site.system.suspend, site.system.resume):
-        with pytest.raises(NotSupported, match="and does not"):
+        with pytest.raises(NotSupported, match=f"only its operators {refused.__name__} jobs, such as {refused.__name__}"):
             refused(site.job(refused.__name__))
-    assert site.calls() == []
+    (site.directory / "operator").touch()
+    job = site.job("run")
+    site.system.suspend(job)
+    site.system.resume(job)
+    assert [call for call in site.calls() if call.startswith("qsig")][2:] == [
+        "qsig -s suspend 14.head01",
+        "qsig -s resume 14.head01",
+    ]
+    site.command("qselect", '[ "$6" = C ] || echo 14.head01')
+    with pytest.raises(ExecutionSystemError, match="which is running all the same"):
+        site.system.suspend(job)
 
 
 # --- the end of a job
@@ -247,22 +290,26 @@ class Refusing:
 
 
 @pytest.mark.parametrize(
-    ("words", "full", "transient"),
+    ("words", "kind"),
     [
-        ("Maximum number of jobs already in queue for user MSG=total number of jobs exceeds the limit", True, False),
-        ("Bad UID for job execution MSG=root user root not allowed", False, True),
-        ("Queue is not enabled", False, True),
-        ("Unknown queue MSG=cannot locate queue", False, False),
+        ("Maximum number of jobs already in queue for user MSG=total number of jobs exceeds the limit", SystemFull),
+        ("pbs_submit: Maximum number of jobs already in queue", SystemFull),
+        ("Bad UID for job execution MSG=root user root not allowed", SystemClosed),
+        ("Queue is not enabled", SystemClosed),
+        ("Unknown queue MSG=cannot locate queue", Refused),
+        ("Unknown resource: trqauthd", Refused),
+        ("Invalid native specification: -q Queue is not enabled", Refused),
     ],
 )
 def test_a_refusal_that_is_no_fault_of_the_job_lets_it_wait(
-    site: Site, monkeypatch: pytest.MonkeyPatch, words: str, full: bool, transient: bool
+    site: Site, monkeypatch: pytest.MonkeyPatch, words: str, kind: type[ExecutionSystemError]
 ) -> None:
-    monkeypatch.setattr(site.system, "_session", Refusing(ExecutionSystemError(f"pbs refused it: {words}")))
-    with pytest.raises((ExecutionSystemError, SystemFull), match=words.partition(" MSG")[0]) as caught:
+    monkeypatch.setattr(site.system, "_session", Refusing(Refused("pbs", words)))
+    with pytest.raises(kind) as caught:
         site.system.run(site.job("j"))
-    assert isinstance(caught.value, SystemFull) is full
-    assert full or caught.value.transient is transient
+    assert words in str(caught.value)
+    assert type(caught.value) is kind
+    assert caught.value.transient is (kind is not Refused)
 
 
 @pytest.mark.parametrize("name", ["a b", "a;b", "a'b", "a$b", "ä"])

@@ -33,6 +33,7 @@ def test_a_listing_has_all_jobs_with_what_is_known_of_them() -> None:
         "12.head01",
         "execd-run-1",
         "R",
+        owner="execd",
         host="node1",
         used=Amounts(65.0, 3.0, 5160 * 1024),
         limits=Amounts(7200.0, None, 2 << 30),

@@ -1,6 +1,7 @@
 /* A stand-in for pbs-drmaa, as far as execd uses it, that behaves as was measured with a real server: drmaa_init crashes when the
- * server is down, drmaa_run_job then gives an empty id and no error, and all wait for a server that hangs.  Its other half is the
- * shell script submit beside the commands; TORQUE_STANDIN is the directory of the server's files. */
+ * server is down, drmaa_run_job then gives an empty id and no error, and all wait for a server that hangs.  A connection that ran
+ * into a time-out is out of step: it reads the answer to one question as that to the next.  Its other half is the shell script submit
+ * beside the commands; TORQUE_STANDIN is the directory of the server's files. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,9 @@
 enum { SUCCESS = 0, INTERNAL_ERROR = 1, NO_ACTIVE_SESSION = 5, ALREADY_ACTIVE_SESSION = 11, LONGEST = 4096 };
 
 static int active;
+static char unread[LONGEST]; /* an answer that came too late, and is taken for that to the next question */
+
+#define NOBODYS "8677.head01"
 
 typedef struct {
     char name[LONGEST], command[LONGEST], directory[LONGEST], native[LONGEST];
@@ -25,6 +29,20 @@ static int there_is(const char *name)
     char path[LONGEST];
     snprintf(path, sizeof path, "%s/%s", getenv("TORQUE_STANDIN"), name);
     return access(path, F_OK) == 0;
+}
+
+/* What the mark of this name says, which counts once; whether there was one. */
+static int once(const char *name, char *says, size_t size)
+{
+    char path[LONGEST];
+    FILE *file;
+    snprintf(path, sizeof path, "%s/%s", getenv("TORQUE_STANDIN"), name);
+    if (!(file = fopen(path, "r")))
+        return 0;
+    if (!fgets(says, size, file))
+        says[0] = '\0';
+    fclose(file);
+    return unlink(path) == 0;
 }
 
 static int server_is_down(void)
@@ -97,13 +115,31 @@ static void submit(const drmaa_job_template_t *template, char *line, size_t size
 
 int drmaa_run_job(char *id, size_t size, const drmaa_job_template_t *template, char *error, size_t length)
 {
-    char line[LONGEST], *message;
+    char line[LONGEST], says[LONGEST], *message;
     if (!active)
         return fail(NO_ACTIVE_SESSION, "No active session", error, length);
     id[0] = '\0';
     if (server_is_down())
         return SUCCESS;
+    if (once("lost", says, sizeof says)) { /* the server has none of it, and answers what it was asked long ago */
+        strcpy(unread, NOBODYS);
+        return fail(INTERNAL_ERROR, "This stream has already been closed. End of File.", error, length);
+    }
+    if (!strcmp(unread, NOBODYS) || once("lie", says, sizeof says)) {
+        unread[0] = '\0';
+        snprintf(id, size, NOBODYS);
+        return SUCCESS;
+    }
     submit(template, line, sizeof line);
+    if (once("late", says, sizeof says)) {
+        strcpy(unread, line);
+        return fail(INTERNAL_ERROR, "Time out", error, length);
+    }
+    if (unread[0]) {
+        snprintf(id, size, "%s", unread);
+        strcpy(unread, line);
+        return SUCCESS;
+    }
     if ((message = strchr(line, ' ')))
         return fail(atoi(line), message + 1, error, length);
     if (!there_is("mute"))
