@@ -101,8 +101,10 @@ def check(ctx: click.Context, as_json: bool) -> None:
 
 
 def _print_findings(findings: list[Finding]) -> None:
+    """What was looked at.  The words of the problems follow on stderr, for scripts and for cron: not here as well."""
     if findings:
-        print_table(("CHECKED", "STATE", "FOUND"), [(f.what, "ok" if f.ok else "PROBLEM", f.message) for f in findings])
+        rows = [(f.what, "ok" if f.ok else "PROBLEM", f.message if f.ok else "see below") for f in findings]
+        print_table(("CHECKED", "STATE", "FOUND"), rows)
 
 
 @click.command("database-url")

@@ -90,11 +90,22 @@ def _loaded(read: Document) -> Config:
     _read_secrets(read)
     _check_names(read.data, read.problems)
     config = _validated(read)
+    if config is not None:
+        _check_apart(config, read.problems)
     if config is None or read.problems:
         raise ConfigError(read.problems.lines())
     config._places = read.places
     config._warnings = tuple(_warnings(config))
     return config
+
+
+def _check_apart(config: Config, problems: Problems) -> None:
+    """Among the jobs, the run directory would be a project's, and a project's jobs could be where its sockets are."""
+    run_dir, jobs_dir = (Path(os.path.realpath(path)) for path in (config.run_dir, config.jobs_dir))
+    if run_dir == jobs_dir:
+        problems.add(("run_dir",), "is the same directory as jobs_dir; each needs one of its own")
+    elif run_dir.is_relative_to(jobs_dir):
+        problems.add(("run_dir",), "is below jobs_dir, where only jobs may be; put it beside that")
 
 
 def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:

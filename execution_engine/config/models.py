@@ -132,9 +132,9 @@ _NOTIFICATION_DELAY = PollInterval(min=10.0, max=3600.0)
 class Actors(Section):
     """Processes at a time."""
 
-    building: int = Field(1, ge=1, description="processes that build jobs")
-    submit: int = Field(1, ge=1, description="processes that submit jobs, for each execution system")
-    notification: int = Field(1, ge=1, description="processes that tell owners")
+    building: int = Field(1, ge=1, le=1000, description="processes that build jobs")
+    submit: int = Field(1, ge=1, le=1000, description="processes that submit jobs, for each execution system")
+    notification: int = Field(1, ge=1, le=1000, description="processes that tell owners")
 
 
 class Engine(Section):
@@ -170,7 +170,7 @@ class Log(Section):
     format: Literal["human", "json"] = Field("human", description="lines for people, or JSON")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is less important is left out")
     max_size: Size = Field(10 << 20, ge=10_000, description="the file is rotated when it is larger")
-    keep: int = Field(5, ge=1, description="rotated files that are kept")
+    keep: int = Field(5, ge=1, le=10_000, description="rotated files that are kept")
 
 
 class InputSources(Section):

@@ -34,6 +34,7 @@ from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
 from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, ProcessRecord, Records, UsageRecord, read
+from execution_engine.users import nearest
 
 _STOP_TIMEOUT = 2.0
 _STOP_PAUSE = 0.005
@@ -74,7 +75,7 @@ class Local(execution_systems.ExecutionSystem):
     def probe(self) -> Health:
         """Whether jobs could be started; starts nothing."""
         run_dir = self.context.run_dir
-        if not os.access(run_dir, os.R_OK | os.W_OK | os.X_OK):
+        if not os.access(nearest(run_dir)[0], os.R_OK | os.W_OK | os.X_OK):  # the engine makes it
             return Health(False, f"cannot write to {run_dir}")
         if not os.access(_SHELL, os.X_OK):
             return Health(False, f"cannot execute {_SHELL}")

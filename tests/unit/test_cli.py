@@ -191,7 +191,10 @@ def test_check_finds_a_directory_that_cannot_be_used_and_a_database_that_does_no
     configure(execd, jobs_dir="file/jobs", database={"url": "mongodb://u:secret@127.0.0.1:9/", "timeout": "200ms"})
     result = execd("check")
     assert result.exit_code == 1
-    assert "jobs_dir: " in result.stderr
+    assert result.stderr.count("jobs_dir: ") == 1
+    assert "jobs_dir: " not in result.stdout
+    for line in result.stderr.splitlines():
+        assert (result.stdout + result.stderr).count(line.rpartition(": ")[2]) == 1
     assert "database: " in result.stderr
     assert "secret" not in result.output
 
@@ -211,6 +214,13 @@ def test_check_goes_on_when_nobody_can_look_at_a_directory(execd: CommandLine, s
 def space(free: int, size: int) -> os.statvfs_result:
     """A file system with so many bytes."""
     return os.statvfs_result((4096, 1, size, free, free, 0, 0, 0, 0, 255))
+
+
+def test_check_finds_directories_that_are_not_there_yet_as_good_as_the_start_does(execd: CommandLine):
+    configure(execd, run_dir="not/there/run", jobs_dir="not/here/either")
+    found = execd.json("check")
+    assert (found["ok"], found["problems"]) == (True, [])
+    assert not (execd.file.parent / "not").exists()
 
 
 def test_a_file_system_that_is_almost_full_is_a_problem():

@@ -33,6 +33,24 @@ def test_an_absolute_database_path_stays_as_it_is(tmp_path: Path) -> None:
     assert config.database.url == "sqlite:////var/lib/execd/execd.db"
 
 
+@pytest.mark.parametrize(
+    ("run_dir", "wrong"),
+    [("jobs", "is the same directory as jobs_dir"), ("link", "is the same"), ("jobs/run", "is below jobs_dir")],
+)
+def test_a_run_directory_among_the_jobs_is_refused(tmp_path: Path, run_dir: str, wrong: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "jobs")
+    (problem,) = problems_of(write(tmp_path, run_dir=run_dir))
+    assert f"run_dir: {wrong}" in problem
+
+
+@pytest.mark.parametrize(
+    "section", ["{actors: {building: 1000000}}", "{actors: {submit: 1001}}", "{batch: 1000000}", "{lease: 1e300}"]
+)
+def test_numbers_that_no_machine_can_serve_are_refused(tmp_path: Path, section: str) -> None:
+    (problem,) = problems_of(write(tmp_path, engine=section))
+    assert "expected" in problem
+
+
 def test_a_path_may_begin_with_a_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert load(write(tmp_path, jobs_dir="~/jobs"), {}).jobs_dir == tmp_path / "home/jobs"
