@@ -19,7 +19,7 @@ from execution_engine.systems.execution_systems import ExecutionSystem
 
 
 class RequestActor(Actor):
-    """The requests for the jobs of one lane, or (without a system) of jobs that belong to none yet."""
+    """The requests for jobs that one system has, or (without a system) for those that none has: not yet, or no longer."""
 
     work = Work.REQUEST
 
@@ -134,6 +134,8 @@ class RequestActor(Actor):
 
     def _ask_system(self, job: Job, what: str, why: str | None) -> Change | None:
         """`why`: what speaks against it by the stored status, which may be older than the last request."""
+        if self._system is None:
+            return self._refuse(job, "it is said to be on an execution system, and does not say on which")
         system = self._open()
         ask: dict[str, Callable[[Job], None]] = {
             "kill": system.kill,

@@ -60,9 +60,9 @@ class Query:
       in the future: the claim postpones such a job by setting its `due_at` to it), and status `building` with `due_at` not in
       the future.
     - SUBMIT (a lane): the same with `to be submitted` and `submitting`.
-    - REQUEST (a lane, or None for jobs without one and for those that have ended, which need no system): `request` is a string,
-      the status is one of REQUESTABLE, and nobody holds the job: `lease.until` is null or not in the future.  Whether a status
-      makes sense is the actor's business.
+    - REQUEST (a lane: for the jobs of it that have a native id, so that their system must be asked; or None: for all others,
+      whatever lane they wait in, those that have ended among them): `request` is a string, the status is one of REQUESTABLE, and
+      nobody holds the job: `lease.until` is null or not in the future.  Whether a status makes sense is the actor's business.
     - NOTIFICATION (lane None): a final status, with `due_at` not in the future.
     """
 

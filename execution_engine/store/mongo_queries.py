@@ -71,8 +71,10 @@ def sources(query: Query, now: datetime) -> Iterator[Source]:
         case Work.REQUEST:
             free = {"request": {"$type": "string"}, "lease.until": not_after(now)}
             order = [("priority", -1), ("times.created", 1)]
-            yield Source({**free, "execution.lane": query.lane, "status": {"$in": _REQUESTABLE_HERE}}, order)
+            here = {"execution.lane": query.lane, "execution.job_no": {"$ne": None}, "status": {"$in": _REQUESTABLE_HERE}}
+            yield Source({**free, **here}, order)
             if query.lane is None:
+                yield Source({**free, "execution.job_no": None, "status": {"$in": _REQUESTABLE_HERE}}, order)
                 yield Source({**free, "status": {"$in": _FINAL}}, order)
         case Work.NOTIFICATION:
             yield Source({"status": {"$in": _FINAL}, "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])

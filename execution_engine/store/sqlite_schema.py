@@ -35,12 +35,14 @@ SELECT id, status, lease_until, CASE WHEN json_valid(engine) THEN
 FROM {ON_SYSTEM_HERE}
 """
 
+_NATIVE_ID = "CASE WHEN json_valid(engine) THEN json_extract(engine, '$.execution.job_no') ELSE 'unreadable' END"
+"""Of a job that cannot be read it is taken to be there."""
+
 TAKEN_CORES = f"""
 SELECT coalesce(sum(CASE WHEN json_valid(app) THEN max(1, CAST(coalesce(
     json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER)) ELSE 1 END), 0)
 FROM {_SUBMITTED_HERE}
-AND (CASE WHEN json_valid(engine) THEN json_extract(engine, '$.execution.job_no') ELSE 'unreadable' END IS NOT NULL
-    OR lease_until > :now)
+AND ({_NATIVE_ID} IS NOT NULL OR lease_until > :now)
 """
 """A number of cores that is none counts as one; a job that cannot be read is taken to be there."""
 
@@ -128,7 +130,12 @@ CLAIMABLE: dict[Work, tuple[tuple[str, str], ...]] = {
     ),
     Work.REQUEST: (
         (
-            "jobs INDEXED BY jobs_requested WHERE request IS NOT NULL AND lane IS :lane"
+            f"jobs INDEXED BY jobs_requested WHERE request IS NOT NULL AND lane IS :lane AND {_NATIVE_ID} IS NOT NULL"
+            f" AND (lease_until IS NULL OR lease_until <= :now) AND status IN {listed(REQUESTABLE - FINAL)}",
+            _BY_AGE,
+        ),
+        (
+            f"jobs INDEXED BY jobs_requested WHERE request IS NOT NULL AND :lane IS NULL AND {_NATIVE_ID} IS NULL"
             f" AND (lease_until IS NULL OR lease_until <= :now) AND status IN {listed(REQUESTABLE - FINAL)}",
             _BY_AGE,
         ),

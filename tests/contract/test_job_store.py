@@ -396,6 +396,15 @@ def test_a_requested_job_is_claimed_in_its_lane_and_keeps_its_status(store: JobS
     assert claimed.job.history == running.history
 
 
+def test_a_request_for_a_job_without_a_native_id_is_anybodys_whatever_lane_it_waits_in(store: JobStore) -> None:
+    waiting = built(store, lane="a host that is gone")
+    store.request([waiting], "hold")
+    assert store.due([REQUEST, HERE, Query(Work.REQUEST, "a host that is gone")], now()) == {REQUEST}
+    assert apply(store, claim_job(store, REQUEST), S.HOLD, answered="hold")
+    store.request([waiting], "release")
+    assert claim_job(store, REQUEST).status is S.HOLD
+
+
 def test_a_request_for_a_leased_job_waits_for_the_end_of_its_lease(store: JobStore) -> None:
     (job_id,) = store.insert([a_job()])
     held = claim_job(store)

@@ -102,7 +102,7 @@ class Jobs(RuleBasedStateMachine):
             self.an_app_inserts(0, Status.TO_BE_BUILT, 0, None, None)
             self.brought(BUILDING, Status.TO_BE_SUBMITTED, execution={"system": "x", "lane": "x"})
             if goal is not Status.TO_BE_SUBMITTED:
-                self.brought(Query(Work.SUBMIT, "x"), Status.RUNNING)
+                self.brought(Query(Work.SUBMIT, "x"), Status.RUNNING, **{"execution.job_no": "7"})
             if goal in FINAL:
                 (job,) = (job for job in self.stores[0].on_system("x") if job.id == self.seen[-1].id)
                 self.apply(0, Change(job, goal, next(self.whys), due_at=self.now))
@@ -213,7 +213,9 @@ class Jobs(RuleBasedStateMachine):
         goals = [status for status in Status if status in TRANSITIONS[job.status]] or [job.status]
         status = goals[goal % len(goals)]
         lane = LANES[goal % len(LANES)]
-        fields = {"execution": {"system": lane, "lane": lane}} if status is Status.TO_BE_SUBMITTED else {}
+        fields: dict[str, Any] = {"execution": {"system": lane, "lane": lane}} if status is Status.TO_BE_SUBMITTED else {}
+        if job.status is Status.SUBMITTING and status in ON_SYSTEM and goal % 3:
+            fields = {"execution.job_no": "7"}
         change = Change(job, status, next(self.whys), fields, None if status in ON_SYSTEM else self.in_time(after))
         if status in BEGUN and after is None:
             with pytest.raises(ValueError, match="needs a time at which it is due"):

@@ -212,6 +212,25 @@ def test_jobs_of_a_system_that_was_taken_out_of_the_configuration_wait_and_every
     assert {job["status"] for job in engine.wait([first, waiting])} == {"killed"}
 
 
+def test_jobs_that_wait_in_a_lane_that_nobody_serves_can_be_killed_held_and_routed_anew(make_engine: MakeEngine) -> None:
+    systems = {"here": {"class": "Local", "slots": 1}, "spare": {"class": "Local", "slots": 1}}
+    engine = make_engine(execution_systems=systems, routes=[{"name": "default", "execution_system": "spare"}])
+    engine.start()
+    running, unwanted, waiting = engine.submit({"command": ["sleep", "300"]}, {"command": ["true"]}, {"command": ["true"]})
+    engine.until_status(running, "running")
+    for each in (unwanted, waiting):
+        engine.until_status(each, "to be submitted")
+    engine.change(execution_systems={"here": systems["here"]}, routes=[{"name": "default", "execution_system": "here"}])
+    engine.execd("reload")
+    assert "`execd hold` and `execd release` route it anew" in engine.execd("explain", str(waiting)).stdout
+    engine.execd("kill", "--yes", str(unwanted))
+    engine.execd("hold", str(waiting))
+    engine.until_status(waiting, "hold")
+    engine.execd("release", str(waiting))
+    assert ends(engine.wait([unwanted, waiting])) == [("killed", None, "killed"), ("finished", 0, None)]
+    assert engine.job(running)["status"] == "running"
+
+
 def test_a_command_that_ended_well_on_a_full_disk_has_no_exit_record_and_no_made_up_exit_code(
     make_engine: MakeEngine, small_disk: Path
 ) -> None:

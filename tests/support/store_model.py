@@ -31,6 +31,8 @@ class ModelJob:
     crashes: int = 0
     request: str | None = None
     lane: str | None = None
+    native: str | None = None
+    """the native id"""
     attempt: int = 1
     history: list[str] = field(default_factory=list)
 
@@ -38,7 +40,7 @@ class ModelJob:
         """Whether a claim may take it."""
         if query.work is Work.REQUEST:
             free = self.until is None or self.until <= now
-            lane = None if self.status in FINAL else self.lane
+            lane = self.lane if self.native and self.status not in FINAL else None
             return free and self.request is not None and self.status in REQUESTABLE and lane == query.lane
         if query.work is Work.NOTIFICATION:
             return self.status in FINAL and self.due_at is not None and self.due_at <= now
@@ -78,7 +80,8 @@ class ModelJob:
             return False
         if change.status is not self.status:
             self.become(change.status)
-        self.lane = change.fields.get("execution", {"lane": self.lane}).get("lane")
+        place = change.fields.get("execution", {"lane": self.lane, "job_no": self.native})
+        self.lane, self.native = place.get("lane"), change.fields.get("execution.job_no", place.get("job_no"))
         self.attempt = change.fields.get("attempt", self.attempt)
         self.request = None if self.request == change.answered else self.request
         self.crashes = 0 if change.crash is None else lease.crashes + 1
