@@ -13,6 +13,7 @@ from typing import Any
 
 from execution_engine.cli.output import amount, as_text, dig, entries, local_text, span_text
 from execution_engine.cli.wording import date_of, exit_text, refusal, status_of, unconfirmed_kill
+from execution_engine.engine.file_system import FILES
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.quantities import format_duration, format_size, parse_duration, parse_size
 
@@ -50,6 +51,8 @@ def _why(document: Document, now: datetime, engine: Mapping[str, Any] | None) ->
     if status in FINAL:
         return sentences + _ended(document)
     sentences += _by_status(document, now, engine)
+    if status not in (None, Status.INIT):
+        sentences += _out_of_reach(document, engine)
     if engine is None and status != Status.INIT:
         sentences.append("no engine is running on this machine; `execd start` starts one")
     return sentences
@@ -89,10 +92,33 @@ def _not_due(document: Document, now: datetime) -> list[str]:
     if not_before and not_before > now:
         return [f"it must not start before {local_text(not_before)}, in {span_text(now, not_before)}"]
     if due_at and due_at > now:
-        last = dig(document, "error.message") or dig(document, "lease.crash")
+        last = dig(document, "error.message") or dig(document, "lease.crash") or _last_word(document)
         because = f", because of: {last}" if last else ""
         return [f"it is taken up again at {local_text(due_at)}, in {span_text(now, due_at)}{because}"]
     return []
+
+
+def _last_word(document: Document) -> str:
+    """Why it came to its status, as its history tells: `cannot be built now: … No space left on device`."""
+    last = (entries(document, "history") or [{}])[-1]
+    return as_text(last.get("why")) if last.get("status") == document.get("status") else ""
+
+
+def _out_of_reach(document: Document, engine: Mapping[str, Any] | None) -> list[str]:
+    """What a job of this status needs, and does not answer now."""
+    status, system = status_of(document), dig(document, "execution.system")
+    needed = {"database", FILES}
+    if status in (Status.TO_BE_BUILT, Status.BUILDING):
+        needed |= {"jobs_dir", "post building"}
+    elif status in (Status.TO_BE_SUBMITTED, Status.SUBMITTING):
+        needed |= {f"post submit {system}"}
+    else:
+        needed |= {f"system {system}", f"post status {system}"}
+    return [
+        f"{outage.get('what')} has not worked since {local_text(outage.get('since'))}: {outage.get('error')}"
+        for outage in entries(engine or {}, "outages")
+        if outage.get("what") in needed
+    ]
 
 
 def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]:

@@ -149,3 +149,36 @@ def test_the_routing_lists_each_rule_and_its_answer():
 def test_a_document_of_wrong_types_is_explained_as_well_as_it_can_be(status: str | None, junk: Any):
     fields = ("execution", "error", "exit", "lease", "refused", "times", "resources", "not_before", "due_at", "dir", "request")
     assert explain({"_id": 1, "status": status, **dict.fromkeys(fields, junk)}, NOW, ENGINE)["why"]
+
+
+def test_a_job_that_a_full_disk_holds_back_says_so_in_its_own_words_and_in_the_engines():
+    full = "cannot be built now: [Errno 28] No space left on device: '/jobs/p'"
+    history = [{"status": "building", "why": "claimed"}, {"status": "to be built", "why": full}]
+    outages = [
+        {"what": "jobs_dir", "since": NOW.isoformat(), "error": "cannot build in /jobs: No space left on device", "count": 3},
+        {"what": "system elsewhere", "since": NOW.isoformat(), "error": "connection refused", "count": 3},
+    ]
+    said = why({"systems": {}, "outages": outages}, status="to be built", due_at=NOW + timedelta(seconds=15), history=history)
+    assert "it is taken up again at" in said
+    assert f"because of: {full}" in said
+    assert "jobs_dir has not worked since" in said
+    assert "cannot build in /jobs: No space left on device" in said
+    assert "connection refused" not in said
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        ("to be built", "post building"),
+        ("to be submitted", "post submit here"),
+        ("running", "post status here"),
+        ("pending", "system here"),
+        ("running", "the file system of jobs_dir"),
+        ("to be built", "database"),
+    ],
+)
+def test_an_outage_of_what_a_job_needs_is_told(status: str, what: str):
+    outages = [{"what": what, "since": NOW.isoformat(), "error": "its last words"}]
+    fields = {"status": status, "execution": {"system": "here"}, "lease": {"token": 1}}
+    assert "its last words" in why({"systems": {}, "outages": outages}, **fields)
+    assert "its last words" not in why({"systems": {}, "outages": outages}, status="finished")
