@@ -68,10 +68,33 @@ def stop(session: Session, timeout: float, as_json: bool) -> None:
     Its actors finish their batch.  Jobs go on, on this machine as well as on a cluster; the next start finds them again.
     Returns when everything of the engine is down.  Exit code 3: it was not running.
     """
+    _stop(session, timeout)
+    _say("stopped", None, as_json=as_json)
+
+
+def _stop(session: Session, timeout: float) -> None:
+    """Also the engine that is seen by the database alone.  Raises NotRunning, or DaemonError when it is not down in time."""
     from execution_engine import master
 
-    master.stop(session.run_dir, timeout)
-    _say("stopped", None, as_json=as_json)
+    try:
+        master.stop(session.run_dir, timeout)
+    except master.NotRunning:
+        strays = _strays(session)
+        if not strays:
+            raise
+        complain(f"its pid file is gone; found by the database: pid {', '.join(map(str, strays))}")
+        master.end(strays, timeout)
+
+
+def _strays(session: Session) -> list[int]:
+    """The masters that work on this run directory without its pid file, as far as the database can be asked."""
+    from execution_engine import master
+
+    try:
+        with session.client() as client:
+            return master.strays(client.store.engines.all(), session.run_dir)
+    except (StoreError, ConfigError):
+        return []
 
 
 @click.command()
@@ -85,7 +108,7 @@ def restart(session: Session, timeout: float, as_json: bool) -> None:
     config = session.config
     _warn_root(session)
     try:
-        master.stop(config.run_dir, timeout)
+        _stop(session, timeout)
     except master.NotRunning:
         complain("was not running")
     _say("started", master.start(config.file, foreground=False), as_json=as_json)
@@ -146,6 +169,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     except master.NotRunning:
         report["running"] = False
     report |= _job_counts(session)
+    if not report["running"] and (strays := master.strays(report["engines"], session.run_dir)):
+        report["without_pid_file"] = strays
     _add_lanes(report)
     if as_json:
         print_json(report)
@@ -159,7 +184,7 @@ def _health(report: dict[str, Any], now: datetime) -> ExitCode:
     from execution_engine.engine.bulletin import STALE
 
     if not report["running"]:
-        return ExitCode.NOT_RUNNING
+        return ExitCode.FAILED if report.get("without_pid_file") else ExitCode.NOT_RUNNING
     age = _age(report.get("at"), now)
     return ExitCode.FAILED if report.get("outages") or (age is not None and age > STALE) else ExitCode.DONE
 
@@ -199,6 +224,9 @@ def print_status(report: dict[str, Any], now: datetime) -> None:
                 "as of": _as_of(report.get("at"), now),
             }
         )
+    elif strays := report.get("without_pid_file"):
+        pids = ", ".join(map(str, strays))
+        click.echo(f"An engine (master: pid {pids}) works here, but its pid file is gone; `execd stop` ends it.")
     else:
         click.echo("The engine is not running.")
     print_section("Processes", ("PID", "TITLE", "LANE", "STATE"), _actor_rows(report.get("actors") or []))

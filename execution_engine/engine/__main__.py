@@ -13,6 +13,7 @@ from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.lifeline import die_with_parent
 from execution_engine.engine.monitor import Monitor
+from execution_engine.engine.presence import MONITOR_TITLE
 from execution_engine.errors import ConfigError, ExecdError
 
 EXIT_BOOT_FAILED = 78
@@ -27,7 +28,7 @@ def main(accepted_fd: str, fd: str, master: str, restarts: str) -> int:
     die_with_parent(int(master))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the master hears them and says what to do
-    setproctitle("execd: monitor")
+    setproctitle(MONITOR_TITLE)
     channel = Channel.from_fd(int(fd))
     try:
         accepted = Accepted.from_file(int(accepted_fd))

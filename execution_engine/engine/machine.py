@@ -7,6 +7,8 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
+
 _MACHINE_ID = Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PROCESSES = Path("/proc/self/ns/pid")
@@ -31,6 +33,14 @@ def place() -> str:
     """
     mark = hashlib.sha256(f"{machine_id()}:{os.geteuid()}".encode()).hexdigest()[:_MARK]
     return f"{socket.gethostname()}-{mark}"
+
+
+def runs(pid: int, title: str) -> bool:
+    """Whether the process of this id is one of ours that has given itself this title."""
+    try:
+        return psutil.Process(pid).cmdline()[:1] == [title]
+    except psutil.Error:
+        return False
 
 
 def _text(path: Path) -> str:

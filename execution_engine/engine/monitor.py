@@ -6,6 +6,7 @@ work: which, says `Demand`.  It never touches a job itself, nor loads a plug-in:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -95,6 +96,17 @@ class Monitor:
         self._store.boot(create=not known, identity=known)
         state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})
 
+    def _keep_reachable(self) -> None:
+        """Somebody may have emptied the run directory."""
+        if not self._wake.is_reachable():
+            old, new = self._wake, WakeSocket(self._config.run_dir)
+            with contextlib.suppress(OSError):  # no run directory, or a full disk: polling is the truth
+                new.open()
+                self._selector.unregister(old)
+                old.close()
+                self._wake = new
+                self._selector.register(new, selectors.EVENT_READ)
+
     def _take_over(self) -> None:
         """The engine that ran here before is gone (the run directory is ours): its leases are nobody's.
 
@@ -106,6 +118,8 @@ class Monitor:
         if isinstance(previous, str) and previous:
             self._releases.add_engine(previous)
         with self._talking():
+            for engine in self._presence.predecessors():
+                self._releases.add_engine(engine)
             self._releases.carry_out()
             state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine, "database": self._store.identity})
 
@@ -318,6 +332,7 @@ class Monitor:
         if now - self._last_beat >= _BEAT_INTERVAL:
             self._last_beat = now
             self._master.send({"beat": True})
+            self._keep_reachable()
         if self._bulletin.due():
             self._publish()
 

@@ -26,6 +26,15 @@ _MARGIN = 2.5
 """Seconds beyond its lease that an engine may be silent: with the look before and the look after, less than 5."""
 
 
+MONITOR_TITLE = "execd: monitor"
+
+
+def works_on(record: EngineRecord, run_dir: Path) -> bool:
+    """Whether this engine works on this run directory: its monitor is there, and this process can see it."""
+    here = record.run_dir == str(run_dir) and record.kernel == machine.kernel()
+    return here and machine.runs(record.pid, MONITOR_TITLE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sighting:
     """When the counter of another engine was seen to change last; monotonic."""
@@ -88,6 +97,21 @@ class Presence:
     def lanes_of_all(self) -> set[str]:
         """The lanes that some engine serves.  Raises StoreError."""
         return {lane for record in [self._record, *self._others()] for lane in record.lanes}
+
+    def predecessors(self) -> list[str]:
+        """The engines that worked on this run directory before, and are gone.
+
+        Raises DaemonError when one of them works on it still (somebody took its pid file away), and StoreError.
+        """
+        run_dir = self._record.run_dir
+        before = [each for each in self._others() if each.run_dir == run_dir and each.kernel == self._record.kernel]
+        for other in before:
+            if works_on(other, Path(run_dir)):
+                raise DaemonError(
+                    f"engine {other.id} (its monitor is pid {other.pid}) works on {run_dir} already, though somebody took "
+                    "away its pid file; `execd stop` ends it"
+                )
+        return [other.id for other in before]
 
     def _beat(self) -> None:
         record = replace(self._record, beats=self._record.beats + 1, beat_at=self._clock.now())

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from pathlib import Path
+
+from execution_engine.addresses import Address
 
 
 class WakeSocket:
     """The monitor's end, `wake` in the run directory, open to the daemon's user only."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "wake"
+        self._address = Address(run_dir / "wake")
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
         """Binds the socket, in place of one that a dead engine left."""
-        self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        old = os.umask(0o177)
-        try:
-            self._socket.bind(str(self._path))
-        finally:
-            os.umask(old)
+        self._address.bind(self._socket)
+
+    def is_reachable(self) -> bool:
+        """Whether those who look for the socket at its path find this one."""
+        return self._address.is_ours()
 
     def fileno(self) -> int:
         assert self._socket is not None
@@ -47,4 +47,4 @@ class WakeSocket:
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-            self._path.unlink(missing_ok=True)
+            self._address.give_up()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 import struct
 import time
 from pathlib import Path
 from typing import Any
 
+from execution_engine.addresses import Address
 from execution_engine.errors import DaemonError
 from execution_engine.events import Record, Sink
 
@@ -30,7 +30,7 @@ class LogReceiver:
     """
 
     def __init__(self, socket_path: Path, log: Sink) -> None:
-        self._path = socket_path
+        self._address = Address(socket_path)
         self._log = log
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_LONGEST)
@@ -43,16 +43,11 @@ class LogReceiver:
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            if self._path.exists() and stat.S_ISSOCK(self._path.lstat().st_mode):
-                self._path.unlink()
-            umask = os.umask(0o177)
-            try:
-                receiver.bind(str(self._path))
-            finally:
-                os.umask(umask)
+            self._address.bind(receiver)
         except OSError as error:
             receiver.close()
-            raise DaemonError(f"the log socket {self._path} cannot be made: {error}; see run_dir in the configuration") from None
+            path = self._address.path
+            raise DaemonError(f"the log socket {path} cannot be made: {error}; see run_dir in the configuration") from None
         self._socket = receiver
 
     def close(self) -> None:
@@ -60,7 +55,11 @@ class LogReceiver:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-            self._path.unlink(missing_ok=True)
+            self._address.give_up()
+
+    def is_reachable(self) -> bool:
+        """Whether those who look for the socket at its path find this one."""
+        return self._address.is_ours()
 
     def fileno(self) -> int:
         """For `selectors`: readable when events wait."""

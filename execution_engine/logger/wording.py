@@ -58,6 +58,13 @@ WORDINGS: dict[str, Wording] = {
         Level.ERROR, "engine keeps the old configuration, the new one cannot be used: {problems}", kept=True
     ),
     "state.unwritable": Wording(Level.WARNING, "the state for `execd status` cannot be written to {directory}: {error}"),
+    "run_dir.restored": Wording(Level.WARNING, "the pid file was taken away from {run_dir}: it is back", kept=True),
+    "run_dir.taken": Wording(
+        Level.ERROR, "another engine (pid {other}) has been started on {run_dir}: this one stops if that one stays", kept=True
+    ),
+    "run_dir.unusable": Wording(
+        Level.ERROR, "the pid file or the log socket was taken away from {run_dir} and cannot be made anew: {error}", kept=True
+    ),
     "monitor.started": Wording(Level.INFO, "monitor started[ for engine {engine}][, which follows {previous}]"),
     "monitor.failed": Wording(Level.ERROR, "monitor cannot work: {problems}", kept=True),
     "monitor.died": Wording(Level.ERROR, "monitor died[: {how}][; it is started again in {restart_in}]", kept=True),

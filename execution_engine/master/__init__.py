@@ -1,6 +1,6 @@
 """The daemon: its process (`master`), and how it is started, asked and stopped from outside (`control`)."""
 
-from execution_engine.master.control import reload, start, status, stop
+from execution_engine.master.control import end, reload, start, status, stop, strays
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning
 
-__all__ = ["AlreadyRunning", "NotRunning", "reload", "start", "status", "stop"]
+__all__ = ["AlreadyRunning", "NotRunning", "end", "reload", "start", "status", "stop", "strays"]

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from execution_engine.clock import SystemClock, from_timestamp
 from execution_engine.config import Config, load
 from execution_engine.engine import state
 from execution_engine.engine.channel import Channel, Message
+from execution_engine.engine.presence import works_on
 from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.master.directories import prepare
 from execution_engine.master.last_words import LastWords
 from execution_engine.master.master import Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
+from execution_engine.store.engine_registry import EngineRecord
 
 _START_TIMEOUT = 120.0
 _RELOAD_TIMEOUT = 90.0
@@ -118,6 +120,24 @@ def stop(run_dir: Path, timeout: float) -> None:
         raise DaemonError(
             f"the engine (pid {pid}) is still busy after {timeout:g} s; it ends when its actors have finished their batch"
         )
+
+
+def strays(engines: Iterable[EngineRecord], run_dir: Path) -> list[int]:
+    """The masters of those engines that work on this run directory though they do not hold it: their pid file was taken away."""
+    held = holder(run_dir)
+    masters = {psutil.Process(engine.pid).ppid() for engine in engines if works_on(engine, run_dir)}
+    return sorted(pid for pid in masters if pid != held)
+
+
+def end(masters: Iterable[int], timeout: float) -> None:
+    """Ends engines by their masters and returns when they are down.  Raises DaemonError when one is not down in time."""
+    for pid in masters:
+        process = psutil.Process(pid)
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except psutil.TimeoutExpired:
+            raise DaemonError(f"the engine (pid {pid}) is still busy after {timeout:g} s") from None
 
 
 def reload(run_dir: Path) -> None:

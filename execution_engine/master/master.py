@@ -25,11 +25,11 @@ from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.fork_server import python_path
 from execution_engine.engine.lifeline import ending
 from execution_engine.errors import DaemonError
-from execution_engine.logger import Logger, LogReceiver
+from execution_engine.logger import Logger
 from execution_engine.master import systemd
 from execution_engine.master.last_words import LastWords
-from execution_engine.master.pid_file import PidFile
 from execution_engine.master.relay import Relay
+from execution_engine.master.run_directory import RunDirectory
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FIRST_DELAY = 0.25
@@ -52,10 +52,9 @@ class Master:
         self._clock = clock
         self._report = report
         self._log = Logger(config.log, terminal=terminal, clock=clock)
-        self._pid_file = PidFile(config.run_dir)
         self._last_words = LastWords(config.run_dir)
         self._relay = Relay(self._log)
-        self._receiver = LogReceiver(config.run_dir / "log", self._relay.handle)
+        self._run_directory = RunDirectory(config.run_dir, self._relay.handle)
         self._monitor: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._caught: list[int] = []
@@ -83,14 +82,13 @@ class Master:
         return self._ready
 
     def _boot(self) -> None:
-        self._pid_file.acquire()
+        self._run_directory.acquire()
         self._accepted = Accepted.read(self._config).to_file()
         self._log.open()
         events.send_to(self._relay.handle, process="master")
-        self._receiver.open()
         setproctitle("execd: master")
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._receiver, selectors.EVENT_READ)
+        self._run_directory.open(self._selector)
         self._wakeup, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -106,8 +104,8 @@ class Master:
 
     def _turn(self) -> None:
         for key, _mask in self._selector.select(self._timeout()):
-            if key.fileobj is self._receiver:
-                self._receiver.receive()
+            if key.data is self._run_directory:
+                self._run_directory.receive()
             elif key.fileobj is self._wakeup:
                 os.read(self._wakeup, 4096)
             else:
@@ -303,13 +301,16 @@ class Master:
             self._log_ticked = now
             self._log.tick()
             self._last_words.bound()
+            why = self._run_directory.keep(now)
+            if why is not None and self._stopping_since is None:
+                self._stop(why)
 
     def _close(self) -> None:
-        self._receiver.receive()
+        self._run_directory.receive()
         if self._ready:
             events.emit("engine.stopped")
-        self._receiver.close()
+        self._run_directory.close()
         self._log.close()
         self._selector.close()
         os.close(self._accepted)
-        self._pid_file.release()
+        self._run_directory.release()

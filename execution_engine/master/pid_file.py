@@ -60,6 +60,18 @@ class PidFile:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
+    def restore(self) -> bool:
+        """Makes the file again if somebody took it away; whether that was so.
+
+        Raises AlreadyRunning when another engine has the run directory by now, and DaemonError when the file cannot be made.
+        """
+        if (held := self._fd) is None or self._is_in_place(held):
+            return False
+        self._run_dir.mkdir(mode=0o700, exist_ok=True)
+        self.acquire()
+        os.close(held)
+        return True
+
     def _is_in_place(self, fd: int) -> bool:
         try:
             return os.path.samestat(os.fstat(fd), self._path.stat())
@@ -69,7 +81,8 @@ class PidFile:
     def release(self) -> None:
         """Removes the file and gives the lock up."""
         if self._fd is not None:
-            self._path.unlink(missing_ok=True)
+            if self._is_in_place(self._fd):
+                self._path.unlink()
             os.close(self._fd)
             self._fd = None
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from execution_engine.engine import state
+from execution_engine.master.pid_file import PidFile
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import EXECD, Engine, until
 
@@ -342,3 +343,52 @@ def test_as_process_1_the_master_reaps_whatever_it_inherits(make_engine: MakeEng
     finally:
         outside.kill()
         outside.wait()
+
+
+def take_away(engine: Engine) -> None:
+    """All that an engine keeps in its run directory, but not what its jobs' keeper does."""
+    for name in ("execd.pid", "log", "wake", "state.json", "engine.json"):
+        (engine.config.run_dir / name).unlink(missing_ok=True)
+
+
+def test_an_engine_whose_pid_file_and_sockets_were_taken_away_puts_them_back(engine: Engine) -> None:
+    master = engine.master()
+    take_away(engine)
+    until(lambda: (engine.config.run_dir / "execd.pid").exists(), "the pid file is back")
+    assert engine.master() == master
+    until(lambda: (engine.config.run_dir / "log").exists() and (engine.config.run_dir / "wake").exists(), "so are the sockets")
+    assert engine.execd("start", check=False).returncode == 4
+    (job,) = engine.run({"command": ["true"]})
+    until(lambda: f"{job['_id']}" in engine.log(), "what actors say is heard")
+    processes = engine.processes()
+    engine.stop()
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert not (engine.config.run_dir / "log").exists()
+
+
+def test_an_engine_that_stands_still_without_its_pid_file_is_found_by_the_database(engine: Engine) -> None:
+    master = engine.master()
+    master.send_signal(signal.SIGSTOP)
+    take_away(engine)
+    start = engine.execd("start", check=False)
+    assert (start.returncode, "works on" in start.stderr) == (1, True)
+    status = engine.execd("status", check=False)
+    assert (status.returncode, f"pid {master.pid}" in status.stdout) == (1, True)
+    master.send_signal(signal.SIGCONT)
+    until(lambda: (engine.config.run_dir / "execd.pid").exists(), "it goes on")
+    take_away(engine)
+    engine.stop()
+    assert not master.is_running()
+
+
+def test_an_engine_gives_way_to_another_one_that_came_to_hold_its_run_directory(engine: Engine) -> None:
+    """As after a restore of the directory from a backup: the kernel's lock is on a file that nobody sees."""
+    (engine.config.run_dir / "execd.pid").unlink()
+    other = PidFile(engine.config.run_dir)
+    other.acquire()
+    try:
+        until(lambda: "this one stops if that one stays" in engine.log(), "it is told")
+        until(lambda: "engine stopped" in engine.log(), "it stops", timeout=40)
+        assert (engine.config.run_dir / "execd.pid").exists(), "the other one's"
+    finally:
+        other.release()
