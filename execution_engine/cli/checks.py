@@ -69,7 +69,9 @@ def _database(database: Database, clock: Clock) -> Finding:
             if not directory.ok or not embedded.exists():
                 return directory
         with open_store(database, clock) as store:
-            return Finding("database", True, store.ping())
+            server = store.ping()
+            store.inspection.try_out()
+            return Finding("database", True, server)
     except StoreError as error:
         return Finding("database", False, str(error))
     except OSError as error:

@@ -10,7 +10,7 @@ import pwd
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +55,15 @@ def _database_url(url: str, info: ValidationInfo) -> str:
     return f"{_SQLITE}{_anchored(Path(path), info)}"
 
 
+def _database_in(url: Any) -> str:
+    """The database in the path of a MongoDB URL; none for `admin`, which is where users are known, not where jobs live."""
+    if not isinstance(url, str) or not url.startswith("mongodb"):
+        return ""
+    path = url.partition("?")[0].partition("://")[2].partition("/")[2]
+    name = unquote(path).partition(".")[0]
+    return "" if name == "admin" else name
+
+
 def _plain_name(name: str) -> str:
     """A name that is safe as a part of file names, of lanes (`name@host`) and of the names of database fields."""
     if not _NAME.fullmatch(name):
@@ -97,8 +106,27 @@ class Database(Section):
     url_file: AnchoredPath | None = Field(
         None, description="instead of `url`: a file that holds the URL, for one with a password"
     )
-    name: str = Field("execd", min_length=1, description="the MongoDB database")
+    name: str = Field(
+        "execd", min_length=1, description="the MongoDB database; default: the one in the URL's path, if it has one"
+    )
     timeout: Duration = Field(5.0, gt=0, description="how long one operation may take before the database counts as out of reach")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_url(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "name" not in given and (named := _database_in(given.get("url"))):
+            return {**given, "name": named}
+        return given
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Database:
+        named = _database_in(self.url)
+        if named not in ("", self.name):
+            raise ValueError(
+                f"name is {self.name!r}, and the path of url names the database {named!r}: leave one out (if that is where "
+                f"the user is known, write /?authSource={named})"
+            )
+        return self
 
     @property
     def file(self) -> Path | None:

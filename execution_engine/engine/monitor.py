@@ -94,6 +94,8 @@ class Monitor:
         before = state.read(self._config.run_dir, state.ENGINE)
         known = str(before.get("database", "")) if self._restarts else ""
         self._store.boot(create=not known, identity=known)
+        if not self._restarts:
+            self._store.inspection.try_out()
         state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})
 
     def _keep_reachable(self) -> None:

@@ -25,6 +25,11 @@ class Inspection(ABC):
         """Makes those anew.  Harmless when repeated."""
 
     @abstractmethod
+    def try_out(self) -> None:
+        """Does what an engine does: reads, and writes, changes and removes a record of its own; on a server, where an index is
+        missing, whether one may be made is asked too.  Raises a StoreError that says what cannot be done, and what to do."""
+
+    @abstractmethod
     def clock(self) -> datetime | None:
         """The database server's time; None for a database without a server."""
 

@@ -69,7 +69,7 @@ class MongoJobStore(JobStore):
         jobs, engines, events = (
             mongo_connection.collection(client, self._database.name, name) for name in (_JOBS, "engines", "events")
         )
-        self._wanted = ((jobs, mongo_queries.INDEXES), (events, mongo_queries.EVENT_INDEXES))
+        self._wanted = ((jobs, mongo_queries.INDEXES), (engines, ()), (events, mongo_queries.EVENT_INDEXES))
         self._jobs = jobs
         self._updates = Updates(jobs)
         self._claims = Claims(jobs, self._updates)

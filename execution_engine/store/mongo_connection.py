@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pymongo
 from bson.codec_options import CodecOptions
@@ -45,9 +46,10 @@ def connect(database: config.Database, make: Connect) -> MongoClient[Any]:
     except ValueError as error:
         raise StoreError(f"database.url {url} cannot be used: {error}") from None
     except OSError as error:
+        files = ", ".join(value for name, value in _options(database.url) if name.lower().endswith("file"))
         raise StoreError(
-            f"database.url {url} cannot be used: {error.strerror or error}; this user must be able to read the files that it "
-            "names, certificates in PEM"
+            f"database.url {url} cannot be used: {error.strerror or error}; {files} must be there, readable for this user, and "
+            "hold certificates in PEM"
         ) from None
     except ConfigurationError as error:
         if database.url.startswith("mongodb+srv:"):  # the name server may be away
@@ -63,16 +65,21 @@ def _strict() -> Iterator[None]:
         yield
 
 
+def _options(url: str) -> list[tuple[str, str]]:
+    """The names and values behind the `?`, without escapes."""
+    pairs = (option.partition("=") for option in url.partition("?")[2].split("&"))
+    return [(name, unquote(value)) for name, _, value in pairs]
+
+
 def _odd_option(url: str) -> str:
-    """The name of the first option that pymongo warns of, which does not say of which."""
-    for option in url.partition("?")[2].split("&"):
+    """The name of the first option that pymongo does not take, which does not say which it is."""
+    for name, value in _options(url):
         try:
-            with _strict():
-                parse_uri(f"mongodb://localhost/?{option}")
-        except UserWarning:
-            return option.partition("=")[0]
-        except (ValueError, OSError, PyMongoError):
+            parse_uri(f"mongodb://localhost/?{name}={quote(value, safe='')}")
+        except OSError:
             continue
+        except (ValueError, TypeError, ConfigurationError):
+            return name
     return "an option"
 
 

@@ -23,11 +23,11 @@ class MongoEngineRegistry(EngineRegistry):
 
     def sign_in(self, record: EngineRecord) -> None:
         with self._talking():
-            self._engines.replace_one({"_id": record.id}, _document(record), upsert=True)
+            self._engines.replace_one({"_id": record.id}, engine_document(record), upsert=True)
 
     def beat(self, record: EngineRecord) -> bool:
         with self._talking():
-            return self._engines.replace_one({"_id": record.id}, _document(record)).matched_count > 0
+            return self._engines.replace_one({"_id": record.id}, engine_document(record)).matched_count > 0
 
     def all(self) -> list[EngineRecord]:
         with self._talking():
@@ -43,7 +43,8 @@ class MongoEngineRegistry(EngineRegistry):
             return self._engines.delete_one({"_id": engine, "beats": beats}).deleted_count > 0
 
 
-def _document(record: EngineRecord) -> Document:
+def engine_document(record: EngineRecord) -> Document:
+    """What is stored of an engine."""
     document = asdict(record)
     return {"_id": document.pop("id"), **document, "lanes": list(record.lanes)}
 

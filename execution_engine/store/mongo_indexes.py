@@ -18,25 +18,26 @@ _MISSING, _ANOTHER = "is missing", "is another than it must be"
 
 def make_missing(indexes: Indexes) -> None:
     """Makes the indexes that are missing."""
-    for collection, model, what in _wrong(indexes):
+    for collection, model, what in not_as_wanted(indexes):
         if what == _MISSING:
             collection.create_indexes([model])
 
 
 def wrong(indexes: Indexes) -> list[str]:
     """A line for each index that is not as it must be."""
-    return [f"{collection.name}: {model.document['name']} {what}" for collection, model, what in _wrong(indexes)]
+    return [f"{collection.name}: {model.document['name']} {what}" for collection, model, what in not_as_wanted(indexes)]
 
 
 def make_right(indexes: Indexes) -> None:
     """Makes the missing ones, and the wrong ones anew."""
-    for collection, model, what in _wrong(indexes):
+    for collection, model, what in not_as_wanted(indexes):
         if what == _ANOTHER:
             collection.drop_index(str(model.document["name"]))
         collection.create_indexes([model])
 
 
-def _wrong(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]]:
+def not_as_wanted(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]]:
+    """Each index that is missing, or another than it must be, with its collection."""
     for collection, wanted in indexes:
         there = collection.index_information()
         for keys, options in wanted:

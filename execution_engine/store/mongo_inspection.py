@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -11,7 +12,7 @@ from pymongo.collection import Collection
 
 from execution_engine.jobs.job import ENGINE_FIELDS
 from execution_engine.jobs.status import FINAL, Status
-from execution_engine.store import mongo_indexes
+from execution_engine.store import mongo_indexes, mongo_trial
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import Document
 from execution_engine.store.mongo_indexes import Indexes
@@ -36,6 +37,10 @@ class MongoInspection(Inspection):
     def make_indexes(self) -> None:
         with self._talking():
             mongo_indexes.make_right(self._indexes)
+
+    def try_out(self) -> None:
+        with self._talking():
+            mongo_trial.carry_out(self._indexes, f"trial-{uuid.uuid4().hex}")
 
     def clock(self) -> datetime | None:
         with self._talking():

@@ -29,7 +29,7 @@ class MongoJournal(Journal):
             return
         with self._talking():
             try:
-                self._events.insert_many([_document(entry) for entry in entries], ordered=False)
+                self._events.insert_many([entry_document(entry) for entry in entries], ordered=False)
             except BulkWriteError as error:
                 failed = (error.details or {}).get("writeErrors", [])
                 if not failed or any(each.get("code") != DUPLICATE for each in failed):
@@ -53,7 +53,8 @@ class MongoJournal(Journal):
             return self._events.delete_many({"_id": {"$in": [document["_id"] for document in old]}}).deleted_count
 
 
-def _document(entry: Entry) -> Document:
+def entry_document(entry: Entry) -> Document:
+    """What is stored of an entry."""
     document = asdict(entry)
     return {"_id": document.pop("id"), **document, "jobs": list(entry.jobs)}
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import Document
-from execution_engine.store.sqlite_rows import COLUMNS, Row, value_of
+from execution_engine.store.sqlite_rows import COLUMNS, INSERT, Row, new_row, value_of
 from execution_engine.store.sqlite_schema import SCHEMAS, listed
 
 Use = Callable[[], AbstractContextManager[sqlite3.Connection]]
@@ -33,6 +34,13 @@ class SqliteInspection(Inspection):
             for name, _ in _wrong(connection):
                 connection.execute(f"DROP INDEX IF EXISTS {name}")
                 connection.execute(_wanted()[name])
+
+    def try_out(self) -> None:
+        row = new_row({"_id": f"trial-{uuid.uuid4().hex}"}, datetime.now(UTC))
+        with self._writing() as connection:
+            connection.execute(INSERT, row)
+        with self._writing() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (row["id"],))
 
     def clock(self) -> datetime | None:
         return None

@@ -19,9 +19,10 @@ from execution_engine.store.job_store import JobStore
 from execution_engine.store.masking import masked
 from tests.support.databases import GivenServer, MongoServer, missing, server_program
 from tests.support.replica_set import ReplicaSet
+from tests.support.secured_server import SecuredServer
 
 MakeStore = Callable[[], JobStore]
-Ended = TypeVar("Ended", MongoServer, ReplicaSet)
+Ended = TypeVar("Ended", MongoServer, ReplicaSet, SecuredServer)
 
 
 def _given() -> str | None:
@@ -34,7 +35,7 @@ def pytest_report_header() -> str:
     return f"mongodb: {server_program() or missing()}"
 
 
-def _program() -> str:
+def mongod_program() -> str:
     """A mongod; the test is left out, or fails in CI, where there is none."""
     program = server_program()
     if program is None:
@@ -50,14 +51,14 @@ def mongodb_server() -> Iterator[MongoServer | GivenServer]:
     if url := _given():
         yield GivenServer(url)
         return
-    with closing_for_good(MongoServer(_program())) as server:
+    with closing_for_good(MongoServer(mongod_program())) as server:
         server.start()
         yield server
 
 
 @pytest.fixture(scope="session")
 def _replica_set() -> Iterator[ReplicaSet]:
-    with closing_for_good(ReplicaSet(_program())) as replicas:
+    with closing_for_good(ReplicaSet(mongod_program())) as replicas:
         replicas.start()
         yield replicas
 

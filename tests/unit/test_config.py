@@ -265,6 +265,29 @@ def test_a_database_in_memory_is_refused(tmp_path: Path) -> None:
         assert "database.url: expected" in problems_of(write(tmp_path, database=f"{{url: '{url}'}}"))[0]
 
 
+@pytest.mark.parametrize(
+    ("database", "name"),
+    [
+        ("{url: 'mongodb://h1,h2:27018/gateway?replicaSet=rs0'}", "gateway"),
+        ("{url: 'mongodb://ann:pa%2Fss@h/my%20jobs.jobs'}", "my jobs"),
+        ("{url: 'mongodb+srv://h/gateway', name: gateway}", "gateway"),
+        ("{url: 'mongodb://root@h/admin'}", "execd"),
+        ("{url: 'mongodb://root@h/admin', name: jobs}", "jobs"),
+        ("{url: 'mongodb://h/?authSource=users', name: jobs}", "jobs"),
+        ("{url: 'mongodb://h'}", "execd"),
+    ],
+)
+def test_the_database_in_the_path_of_a_url_is_the_default_of_its_name(tmp_path: Path, database: str, name: str) -> None:
+    assert load(write(tmp_path, database=database), {}).database.name == name
+
+
+def test_a_url_that_names_another_database_than_the_name_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems_of(write(tmp_path, database="{url: 'mongodb://ann:secret@h/gateway', name: execd}"))
+    assert "name is 'execd', and the path of url names the database 'gateway'" in problem
+    assert "authSource=gateway" in problem
+    assert "secret" not in problem
+
+
 def test_a_run_dir_whose_sockets_nobody_could_open_is_refused(tmp_path: Path) -> None:
     assert "run_dir" in problems_of(write(tmp_path, run_dir="/" + "x" * 100))[0]
 

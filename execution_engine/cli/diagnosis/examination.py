@@ -28,7 +28,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
             yield _unseen(check.__name__, error)
     if patient.database_file is not None and not patient.database_file.exists():
         return
-    faults: set[str] = set()
+    faults = {found.message for found in basics if found.level is Level.PROBLEM}
     for question in _OF_THE_DATABASE:
         try:
             with patient.store() as store:
