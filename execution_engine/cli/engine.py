@@ -270,7 +270,7 @@ def _system_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
             name,
             _state(system),
             *(as_text(system.get(key)) for key in ("slots", "active", "waiting")),
-            as_text(system.get("message") or dig(system, "rests.why")),
+            as_text(system.get("message") or dig(system, "rests.why") or system.get("slow")),
         )
         for name, system in (report.get("systems") or {}).items()
     ]

@@ -38,6 +38,7 @@ class AccountingActor(LaneActor):
         for job, account in self._accounts(self._due()):
             self.beat()
             changes += self._settle(job, account)
+        self.note_slow()
         over = [change for change in changes if change.status in FINAL]
         if over:
             self.tell(did={"ended": len(over), "notify": sum(1 for change in over if change.due_at is not None)})

@@ -41,6 +41,8 @@ class Demand:
         if "takes" in message and post.system:
             self._watch.rests.over(post.system)
             self._roster.resting.discard(post)
+        if "slow" in message and post.system:
+            self._watch.slow(post.system, post.kind, message["slow"])
         if "did" in message:
             self._did(post, message["did"])
 

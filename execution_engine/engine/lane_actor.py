@@ -15,10 +15,17 @@ class LaneActor(Actor):
         self.name = plan.name
         self.lane = lane(plan)
         self.system = plan.make()
+        self._slow = ""
 
     def boot(self) -> None:
         self.system.boot()
         self.tell(works="system", at=self.clock.monotonic())
+
+    def note_slow(self) -> None:
+        """Has the monitor told what took the system long, when that is another than before."""
+        if (slow := self.system.slow()) != self._slow:
+            self._slow = slow
+            self.note(slow=slow)
 
     def close(self) -> None:
         self.system.close()

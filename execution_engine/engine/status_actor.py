@@ -62,6 +62,7 @@ class StatusActor(LaneActor):
         free = [job for job in here if (until := _lease_until(job)) is None or until <= now]
         changes = self._one_by_one(free) if self.careful and asking else self._look(free, asking=asking)
         over = [change for change in changes if change.status in FINAL]
+        self.note_slow()
         self.note(
             did={
                 "active": len(here) - len(over),

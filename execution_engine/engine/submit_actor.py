@@ -155,19 +155,13 @@ class SubmitActor(LaneActor):
 
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Change], list[Claimed]]:
         """Jobs whose submission was cut short and that the system has after all, and the others."""
-        adopted: list[Change] = []
-        others: list[Claimed] = []
-        for claimed in claims:
-            job = claimed.job
-            native = None
-            if isinstance(job, Job) and claimed.was is Status.SUBMITTING:
-                self.beat()
-                native = self.system.find(job)
-            if native is not None and isinstance(job, Job):
-                adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
-            else:
-                others.append(claimed)
-        return adopted, others
+        begun = [claimed.job for claimed in claims if isinstance(claimed.job, Job) and claimed.was is Status.SUBMITTING]
+        adopted: dict[str, Change] = {}
+        for job, native in self.system.find_many(begun) if begun else ():
+            self.beat()
+            if native is not None:
+                adopted[str(job.id)] = self._submitted(job, Started(native), why="found in the system under its name")
+        return list(adopted.values()), [claimed for claimed in claims if str(claimed.job.id) not in adopted]
 
     def _tell_adopted(self, adopted: Iterable[Change], lost: Collection[str]) -> None:
         for change in adopted:

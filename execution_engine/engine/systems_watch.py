@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from execution_engine.clock import Clock
@@ -29,6 +29,8 @@ class _System:
     """when a job ended last, or one came that may fit"""
     fresh: bool = False
     """jobs were submitted since the last answer, which may not have counted them"""
+    slow: dict[str, str] = field(default_factory=dict)
+    """what took it long of late, by who asked"""
     woken_at: float = float("-inf")
     """when it said last that it has news"""
 
@@ -83,6 +85,11 @@ class SystemsWatch:
         """A job ended, or one came that may fit."""
         if (system := self._systems.get(name)) is not None:
             system.full, system.room_at = False, self._clock.monotonic()
+
+    def slow(self, name: str, who: str, what: str) -> None:
+        """What took the system long when this actor asked last; empty: nothing."""
+        if (system := self._systems.get(name)) is not None:
+            system.slow[who] = what
 
     # --- asking
 
@@ -144,6 +151,7 @@ class SystemsWatch:
                 "slots": system.slots,
                 "active": system.active or 0,
                 "full": system.full,
+                "slow": ", ".join(sorted(filter(None, set(system.slow.values())))),
                 "rests": self.rests.describe(name),
             }
             for name, system in self._systems.items()

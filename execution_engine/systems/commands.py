@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from execution_engine.errors import ExecutionSystemError
@@ -30,12 +31,15 @@ class Commands:
     directory: Path
     environment: Mapping[str, str]
     timeout: float
+    took: dict[str, float] = field(default_factory=dict)
+    """seconds that each program took the last time"""
 
     def __call__(self, words: Sequence[str]) -> Said:
         """Runs the first of the words, a program in the directory, with the others as its arguments.
 
         Raises ExecutionSystemError (transient) when it cannot be run or does not end in time: nothing is known then.
         """
+        began = time.monotonic()
         try:
             done = subprocess.run(
                 [str(self.directory / words[0]), *words[1:]],
@@ -53,6 +57,8 @@ class Commands:
             raise ExecutionSystemError(
                 f"{self.who}: cannot run {words[0]} in {self.directory}: {error.strerror}", transient=True
             ) from error
+        finally:
+            self.took[words[0]] = time.monotonic() - began
         out = done.stdout.decode("utf-8", "replace")
         complaint = " ".join((done.stderr.decode("utf-8", "replace").strip() or out).split())[:_LONGEST_COMPLAINT]
         return Said(done.returncode, out, complaint)

@@ -35,6 +35,8 @@ from execution_engine.users import name_of
 
 _CONFIRMED_AFTER = 1.0
 """Seconds of submission after which what was submitted is looked for."""
+_SLOW = 5.0
+"""Seconds; a command that takes longer is told of."""
 _STOPS = (ConnectionError, SystemFull, SystemClosed)
 
 
@@ -136,6 +138,10 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
             return Health(True, self._session.describe())
         except ExecutionSystemError as error:
             return Health(False, str(error))
+
+    def slow(self) -> str:
+        slow = [f"{name} takes {seconds:.0f} s" for name, seconds in self._commands.took.items() if seconds >= _SLOW]
+        return ", ".join(sorted(slow))
 
     def _seal_environment(self) -> None:
         """Leaves in this process' environment only what jobs may see: options such as -V hand all of it on to a job."""

@@ -205,6 +205,11 @@ class ExecutionSystem(ABC):
         del job
         return None
 
+    def find_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | None]]:
+        """`find` for all of these, each as soon as it is known, in as few questions as the system allows."""
+        for job in jobs:
+            yield job, self.find(job)
+
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
         """What the system knows about the end of a job that it has no longer.  `record`: what the job script left; with one,
         the answer must be quick: other ends wait for it.
@@ -246,6 +251,10 @@ class ExecutionSystem(ABC):
     def slots(self) -> int | None:
         """How many cores the jobs here may use together; None: the system queues by itself and takes any number."""
         return None
+
+    def slow(self) -> str:
+        """What took the system long of late, in words for `execd status`; empty: nothing."""
+        return ""
 
     def probe(self) -> Health:
         """Whether the system answers; must be quick and must not raise."""

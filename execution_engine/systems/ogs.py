@@ -7,7 +7,8 @@ and knows nothing of those that have ended; why a job ended without leaving a re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.systems import execution_systems, ogs_commands
-from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem, was_killed_by_us, was_started
+from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem, Duration, was_killed_by_us, was_started
 from execution_engine.systems.execution_systems import Account
 from execution_engine.systems.listing import RECENT
 from execution_engine.systems.native_specification import ResourceMapping, Template
@@ -49,6 +50,9 @@ class OGSOptions(DrmaaOptions):
         Path("/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"), description="Grid Engine's DRMAA library"
     )
     parallel_environment: str = Field("smp", min_length=1, description="what a job of several cores runs in; on one host")
+    accounting_timeout: Duration = Field(
+        50.0, gt=0, description="how long qacct may take, which reads the whole accounting; less than engine.actor_deadline"
+    )
     resources: GridEngineResources = Field(
         default_factory=GridEngineResources, description="which option of qsub asks for which of a job's `resources`"
     )
@@ -61,6 +65,10 @@ class OGS(DrmaaSystem[QueuedJob]):
     Options = OGSOptions
     trusts_session = True
     closed = re.compile(r"denied: host .* is (?:no|not a) submit host|job rejected: \S+ is not allowed to submit jobs")
+
+    def __init__(self, context: execution_systems.Context, options: Any) -> None:
+        super().__init__(context, options)
+        self._accounting = replace(self._commands, timeout=options.accounting_timeout)
 
     @classmethod
     def environment(cls, options: Any) -> dict[str, str]:
@@ -95,17 +103,24 @@ class OGS(DrmaaSystem[QueuedJob]):
         return [queued.native_id for queued in found]
 
     def find(self, job: Job) -> str | None:
-        """Looks in the queue, then, for a job that was started, in the accounting.
+        return next(native_id for _, native_id in self.find_many([job]))
+
+    def find_many(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+        """Looks in the queue, then, for those that were started, in the accounting.
 
         One that is in neither certainly did not run: the start marker is made before the command is.
         """
-        queued = self.listing(RECENT).get(self.job_name(job))
-        if queued:
-            return queued[0].native_id
-        if not was_started(job):
-            return None
-        records = self._records(job)
-        return records[0].native_id if records else None
+        gone: list[Job] = []
+        for job in jobs:
+            queued = self.listing(RECENT).get(self.job_name(job))
+            if queued or not was_started(job):
+                yield job, queued[0].native_id if queued else None
+            else:
+                gone.append(job)
+        for job, records in self._records(gone):
+            if isinstance(records, ExecutionSystemError):
+                raise records
+            yield job, records[0].native_id if records else None
 
     def list_jobs(self) -> list[QueuedJob]:
         try:
@@ -117,17 +132,27 @@ class OGS(DrmaaSystem[QueuedJob]):
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
         """Asked only about jobs that left no record."""
-        if record is not None:
-            return None
-        queued = self.listing(RECENT).get(self.job_name(job), [])
-        if queued:
-            return self._give_up(job, queued)
-        if was_killed_by_us(job) and not was_started(job):
-            return None  # the accounting has nothing on a job that was deleted while it was queued
-        try:
-            return account_of(self._records(job))
-        except ExecutionSystemError as error:
-            return Account(message=f"the accounting cannot be asked: {error}")
+        return None if record is not None else next((account for _, account in self.accounts([job])), None)
+
+    def accounts(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Account | None]]:
+        """What is known without the accounting comes first.  Nothing is said of a job while the queue cannot be asked."""
+        gone: list[Job] = []
+        for job in jobs:
+            try:
+                queued = self.listing(RECENT).get(self.job_name(job), [])
+            except ExecutionSystemError:
+                continue
+            if queued:
+                yield job, self._give_up(job, queued)
+            elif was_killed_by_us(job) and not was_started(job):
+                yield job, None  # the accounting has nothing on a job that was deleted while it was queued
+            else:
+                gone.append(job)
+        for job, records in self._records(gone):
+            if isinstance(records, ExecutionSystemError):
+                yield job, Account(message=f"the accounting cannot be asked: {records}")
+            else:
+                yield job, account_of(records)
 
     def _give_up(self, job: Job, queued: Sequence[QueuedJob]) -> Account:
         """The end of a job in an error state: it is deleted, or whoever clears the error would start a job that has ended."""
@@ -136,8 +161,19 @@ class OGS(DrmaaSystem[QueuedJob]):
         reason = "node lost" if was_started(job) else "never started"
         return Account(reason, message=explanation or f"Grid Engine put it into the state {queued[0].state}")
 
-    def _records(self, job: Job) -> list[Record]:
-        said = self._commands(ogs_commands.accounting(self.job_name(job)))
+    def _records(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Record] | ExecutionSystemError]]:
+        """The accounting records of each, the oldest first, or why they are not known; as many as possible in one question."""
+        named = {self.job_name(job): job for job in jobs}
+        for names in ogs_commands.alike(named):
+            try:
+                found = self._ask_accounting(names)
+            except ExecutionSystemError as error:
+                yield from ((named[name], error) for name in names)
+            else:
+                yield from ((named[name], [record for record in found if record.name == name]) for name in names)
+
+    def _ask_accounting(self, names: Sequence[str]) -> list[Record]:
+        said = self._accounting(ogs_commands.accounting(names, self.user))
         if said.code != 0:
             if _NOT_FOUND.search(said.complaint):
                 return []

@@ -6,8 +6,9 @@ Checked against Son of Grid Engine 8.1.9; the formats are those of qstat(1) and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from xml.etree import ElementTree
 
 from execution_engine.jobs.status import Status
@@ -24,9 +25,46 @@ def explain(native_id: str) -> tuple[str, ...]:
     return ("qstat", "-j", native_id)
 
 
-def accounting(name: str) -> tuple[str, ...]:
-    """Lists the accounting records of the jobs of this name; ends with 1 if there is none."""
-    return ("qacct", "-j", name)
+def accounting(names: Sequence[str], owner: str) -> tuple[str, ...]:
+    """Lists the accounting records of this account's jobs of these names, which are equally long, and perhaps of others with
+    names between them; ends with 1 if there is none.
+
+    qacct reads the whole file, which may take it a minute, and knows no list of names, but a pattern: what they have in common,
+    and for each other place the characters that they have there.
+    """
+    return ("qacct", "-o", owner, "-j", "".join(_choice(characters) for characters in _places(names)))
+
+
+def alike(names: Iterable[str]) -> Iterator[list[str]]:
+    """The names in groups that are good for one `accounting` each: a pattern for many that differ everywhere would fit too many
+    others."""
+    group: list[str] = []
+    for name in sorted(names, key=lambda name: (len(name), name)):
+        if group and (len(name) != len(group[0]) or (len(group) >= _FEW and _fits([*group, name]) > _MOST_FITTING)):
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
+
+
+_FEW = 20
+_MOST_FITTING = 100_000
+
+
+def _places(names: Sequence[str]) -> list[list[str]]:
+    return [sorted(set(characters)) for characters in zip(*names, strict=True)]
+
+
+def _choice(characters: list[str]) -> str:
+    if len(characters) == 1:
+        return characters[0]
+    return f"[{''.join(each for each in characters if each != '-')}{'-' if '-' in characters else ''}]"
+
+
+def _fits(names: Sequence[str]) -> int:
+    """How many names the pattern for these fits."""
+    return prod(len(characters) for characters in _places(names))
 
 
 # --- states
@@ -128,6 +166,7 @@ class Record:
     memory: int | None
     """the most virtual memory of all processes together"""
     host: str
+    name: str = ""
     owner: str = ""
     limits: dict[str, float] = field(default_factory=dict)
     """the resources that were asked for, h_rt in seconds and h_vmem in bytes"""
@@ -155,6 +194,7 @@ def _record(fields: dict[str, str]) -> Record:
             cpu=_quantity(fields.get("cpu", "")),
             memory=_whole(_quantity(fields.get("maxvmem", ""))),
             host=fields.get("hostname", ""),
+            name=fields.get("jobname", ""),
             owner=fields.get("owner", ""),
             limits=_limits(fields.get("category", "")),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,27 @@ def test_a_host_that_may_not_submit_any_more_costs_no_job(engine: Engine, own_gr
     finally:
         own_gridengine.run("qconf", "-as", host)
     assert engine.wait([job_id])[0]["status"] == "finished"
+
+
+def test_a_slow_accounting_holds_back_no_other_end_and_is_shown(
+    own_gridengine: Cell, make_engine: MakeEngine, short_dir: Path
+) -> None:
+    commands = short_dir / "commands"
+    commands.mkdir()
+    for name in ("qconf", "qstat"):
+        (commands / name).symlink_to(own_gridengine.commands / name)
+    qacct = commands / "qacct"
+    qacct.write_text(f'#!/bin/sh\necho >>{short_dir}/asked\nsleep 7\nexec {own_gridengine.commands}/qacct "$@"\n')
+    qacct.chmod(0o755)
+    engine = make_engine(**own_gridengine.settings(commands=str(commands)))
+    engine.start()
+    lost = engine.submit(*({"command": "sleep 1; kill -9 $PPID"} for _ in range(8)))
+    until(lambda: (short_dir / "asked").exists(), "the accounting is asked")
+    began = time.monotonic()
+    (job,) = engine.run({"command": ["true"]})
+    assert job["status"] == "finished"
+    assert time.monotonic() - began < 6
+    jobs = engine.wait(lost, timeout=60)
+    assert {job["exit"]["code"] for job in jobs} == {137}
+    assert len((short_dir / "asked").read_text()) <= 5
+    until(lambda: "qacct takes 7 s" in engine.execd("status").stdout, "execd status shows it")

@@ -15,6 +15,7 @@ from execution_engine.engine.assembly import assemble
 from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.status import Status
+from execution_engine.systems import drmaa
 from execution_engine.systems.ogs import OGS
 from tests.support.command_site import CommandSite
 
@@ -149,7 +150,7 @@ def test_a_job_that_was_started_and_left_the_queue_is_found_in_the_accounting(si
     assert site.system.find(job) is None
     site.started(job)
     assert site.system.find(job) is not None
-    assert site.calls()[-1] == "qacct -j execd-code-1"
+    assert site.calls()[-1] == "qacct -o alice -j execd-code-1"
 
 
 def test_an_accounting_that_cannot_be_asked_does_not_prove_that_a_job_is_not_there(site: Site) -> None:
@@ -164,6 +165,40 @@ def test_an_accounting_that_cannot_be_asked_does_not_prove_that_a_job_is_not_the
     assert account is not None
     assert (account.reason, account.code) == (None, None)
     assert "cannot open" in account.message
+
+
+def test_many_jobs_that_are_gone_are_asked_about_in_one_qacct(site: Site) -> None:
+    site.prints("qstat", "qstat-empty.xml")
+    site.command("qacct", f"for id in $(seq 100 129); do sed s/execd-code-1/execd-$id-1/ {CAPTURED}/qacct-code.txt; done")
+    jobs = [site.job(f"{number}") for number in range(110, 131)]
+    for job in jobs:
+        site.started(job)
+    accounts = {job.text_id: account for job, account in site.system.accounts(jobs)}
+    assert {name: account.code if account else None for name, account in accounts.items()} == {
+        **{f"{number}": 3 for number in range(110, 130)},
+        "130": None,
+    }
+    assert [native for _, native in site.system.find_many(jobs)] == ["364"] * 20 + [None]
+    asked = [call for call in site.calls() if call.startswith("qacct")]
+    assert asked == ["qacct -o alice -j execd-1[123][0123456789]-1"] * 2
+
+
+def test_nothing_is_said_of_the_end_of_a_job_while_the_queue_cannot_be_asked(site: Site) -> None:
+    site.command("qstat", "exit 1")
+    assert list(site.system.accounts([site.job("a"), site.job("b")])) == []
+
+
+def test_a_command_that_takes_long_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drmaa, "_SLOW", 0.2)
+    site = Site(tmp_path, accounting_timeout="0.5s")
+    site.prints("qstat", "qstat-empty.xml")
+    site.command("qacct", "exec sleep 60")
+    job = site.job("code")
+    site.started(job)
+    account = site.system.account(job, None)
+    assert account is not None
+    assert "gave no answer within 0.5 s" in account.message
+    assert "qacct takes" in site.system.slow()
 
 
 def test_a_record_of_the_job_itself_makes_the_accounting_superfluous(site: Site) -> None:

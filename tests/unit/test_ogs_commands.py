@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,6 +14,8 @@ from execution_engine.systems.ogs_commands import (
     QueuedJob,
     Record,
     Unreadable,
+    accounting,
+    alike,
     read_accounting,
     read_explanation,
     read_queue,
@@ -143,3 +147,24 @@ def test_a_failure_that_leaves_the_end_open_says_nothing_of_it(failed: int) -> N
     assert account is not None
     assert (account.reason, account.code) == (None, None)
     assert str(failed) in account.message
+
+
+def test_names_are_asked_about_in_groups_whose_patterns_fit_few_others() -> None:
+    random = Random(7)
+    names = [f"execd-{random.randrange(16**24):024x}-1" for _ in range(300)]
+    one_after_the_other = [f"execd-6b09cdb5a2c40a99cb{number:06x}-1" for number in range(300)]
+    later = [f"execd-6b09cdb5a2c40a99cb{number:06x}-12" for number in range(30)]
+    groups = list(alike([*names, *one_after_the_other, *later]))
+    assert sorted(name for group in groups for name in group) == sorted([*names, *one_after_the_other, *later])
+    assert len(groups) <= 300 / 20 + 4
+    for group in groups:
+        pattern = accounting(group, "alice")[-1]
+        assert all(fnmatchcase(name, pattern) for name in group)
+    assert sum(fnmatchcase(one_after_the_other[0], accounting(group, "alice")[-1]) for group in groups) <= 2
+
+
+def test_a_pattern_takes_no_character_for_more_than_itself() -> None:
+    names = ["execd-a-1", "execd---1", "execd-z-1", "execd-_-1"]
+    pattern = accounting(names, "alice")[-1]
+    assert all(fnmatchcase(name, pattern) for name in names)
+    assert not any(fnmatchcase(f"execd-{other}-1", pattern) for other in "b.0*[]!^")
