@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
 from execution_engine import events
-from execution_engine.engine.actor import Actor, Workplace, is_healthy
+from execution_engine.engine.actor import Actor, Stop, Workplace, is_healthy
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
-from execution_engine.errors import ExecutionSystemError, NotSupported
+from execution_engine.errors import ExecutionSystemError, NotSupported, StoreError
 from execution_engine.jobs.attempts import next_attempt
 from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import FINAL, ON_SYSTEM, REQUESTS, RETRY, Status
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, REQUESTS, RETRY, Status, may_follow
 from execution_engine.notification.notifier import Notifier
+from execution_engine.store.changes import due_after_release
 from execution_engine.store.job_store import BrokenJob, Change, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
 
@@ -52,7 +54,7 @@ class RequestActor(Actor):
         try:
             for claimed in claims:
                 self.beat()
-                if (change := self._answer(claimed.job)) is not None:
+                if (change := self._answer_or_blame(claimed.job)) is not None:
                     changes.append(change)
         finally:
             lost = self.apply(changes)
@@ -75,6 +77,19 @@ class RequestActor(Actor):
             self._statuses = system.get_statuses(self._doubtful)
         return self._statuses.get(job.text_id, job.status)
 
+    def _answer_or_blame(self, job: Job | BrokenJob) -> Change | None:
+        """As `_answer`; a fault that one job meets is charged to that job alone, and its request is refused when it goes on."""
+        try:
+            return self._answer(job)
+        except (ExecutionSystemError, StoreError, Stop):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a document, or an administrator's class, has led to
+            text = "".join(traceback.format_exception(error))
+            events.emit("system.error", system=self.lane or "", job=str(job.id), error=repr(error), traceback=text)
+            notified = job.times.notified if isinstance(job, Job) else None
+            later = self.due_in(self.settings.retry_delay.min)
+            return Change(job, job.status, crash=repr(error), due_at=due_after_release(job.status, notified, later))
+
     def _answer(self, job: Job | BrokenJob) -> Change | None:
         """None: it cannot be carried out now, though the system is well.  Raises ExecutionSystemError in an outage."""
         if isinstance(job, BrokenJob):
@@ -83,6 +98,8 @@ class RequestActor(Actor):
         if job.lease.crashes >= self.settings.crashes:
             return self._refuse(job, f"carrying it out failed {job.lease.crashes} times: {job.lease.crash}")
         why = self._refusal(job, what)
+        if _is_on_system(job) and self._system is None:
+            return self._refuse(job, "nobody knows its system any more: mend execution.lane in the database")
         if _is_on_system(job) and (why is None or what in _SYSTEM_KNOWS):
             return self._ask_system(job, what, why)
         if why is not None:
@@ -100,7 +117,7 @@ class RequestActor(Actor):
     def _refusal(self, job: Job, what: str) -> str | None:
         """Why the request makes no sense for the job as it is; None when it does."""
         status, on_system = job.status, job.execution.job_no is not None
-        if what not in REQUESTS:
+        if not isinstance(what, str) or what not in REQUESTS:
             return f"there is no request {what!r}; there are {', '.join(REQUESTS)}"
         if status in REQUESTS[what]:
             return None
@@ -124,6 +141,8 @@ class RequestActor(Actor):
                 job, Status.KILLED, "killed", f"killed on request while it was {job.status}", self.clock.now()
             )
         status = Status.HOLD if what == "hold" else Status.TO_BE_BUILT
+        if not may_follow(job.status, status):
+            return self._refuse(job, f"it is {job.status}, but has no native id: no system knows it; `kill` ends it")
         return self._taken_up(job, status, f"{what} on request")
 
     def _begin_anew(self, job: Job) -> Change:

@@ -26,18 +26,15 @@ class Room:
         self._lane, self._engine, self._store, self._clock = lane, engine, store, clock
         self._started: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._alone_until = float("-inf")
-        self.taken = 0
-        """cores in use when `look` was called last"""
 
     def look(self, system: ExecutionSystem) -> Cores | None:
         """Cores that may be claimed now; None: any number.  Raises StoreError and ExecutionSystemError."""
         slots = system.slots()
         if slots is None:
             return None
-        self.taken = self._store.taken_cores(self._lane, self._clock.now())
-        free = slots - self.taken  # below 0 while the ends of jobs are not stored yet
+        free = slots - self._store.taken_cores(self._lane, self._clock.now())  # below 0 while the ends of jobs are not stored yet
         ahead = self._ahead(system, slots) if system.takes_ahead else []
-        return Cores(free, sum(ahead) - slots, max(ahead)) if ahead else Cores(free)
+        return Cores(free, sum(ahead) - slots, max(ahead), slots) if ahead else Cores(free, slots=slots)
 
     def started(self, cores: int) -> None:
         """A job was started just now."""

@@ -98,8 +98,6 @@ class SubmitActor(LaneActor):
                 return None
             limit = min(cores.all, limit)
         claims = self.claim(self.lane, limit, cores)
-        if not claims and cores is not None and not self._room.taken:
-            claims = self.claim(self.lane, limit=1)  # asks for more than there ever was since a reload: the system refuses it
         if not claims:
             return None
         if not self.resting:

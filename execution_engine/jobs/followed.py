@@ -7,6 +7,16 @@ from typing import Any, NamedTuple
 
 from execution_engine.jobs.status import Status
 
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+
+
+def is_directory(path: Any) -> bool:
+    """Whether a document's value can be the path of a job's directory: absolute, and one that a system takes."""
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        return False
+    names = path.encode("utf-8", "surrogateescape").split(b"/")
+    return sum(map(len, names)) + len(names) <= _LONGEST_PATH and max(map(len, names)) <= _LONGEST_NAME
+
 
 class Followed(NamedTuple):
     """What a turn must know of each of the jobs that a system has, of which there may be tens of thousands.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -18,6 +17,8 @@ from pydantic import (
 )
 
 from execution_engine.errors import InvalidJob
+from execution_engine.jobs.followed import is_directory
+from execution_engine.jobs.lease import Date, Lease, Value, as_lease
 from execution_engine.jobs.problems import problems_of
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import parse_duration, parse_size
@@ -51,6 +52,12 @@ def _no_nul(value: str) -> str:
     return value
 
 
+def _absolute(path: str) -> str:
+    if not is_directory(path):
+        raise ValueError("expected an absolute path")
+    return path
+
+
 def _not_an_empty_list(command: tuple[str, ...] | str) -> tuple[str, ...] | str:
     if isinstance(command, tuple) and not command:
         raise ValueError("expected a program and its arguments")
@@ -66,22 +73,11 @@ def _quantity(parse: Any) -> Any:
     return validate
 
 
-def _aware(moment: datetime) -> datetime:
-    """Databases give dates in UTC, some drivers without saying so."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 SafeText = Annotated[str, Strict(), AfterValidator(_no_nul)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Directory = Annotated[str, Strict(), AfterValidator(_absolute)]
 Size = Annotated[int, BeforeValidator(_quantity(parse_size))]
 Duration = Annotated[float, BeforeValidator(_quantity(parse_duration))]
-Date = Annotated[datetime, Strict(), AfterValidator(_aware)]
-
-
-class _Value(BaseModel):
-    """Frozen: one and the same value may be the default of many jobs."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Resources(BaseModel):
@@ -104,17 +100,7 @@ class Source(BaseModel):
     source: SafeText = Field(description="an absolute path that the administrator allows, or a URL")
 
 
-class Lease(_Value):
-    """Who works on the job.  A write of an actor counts only while its token is the document's."""
-
-    owner: str | None = Field(None, description="boot id of the engine and name of the actor; null: nobody")
-    token: int = Field(0, description="grows with every claim (fencing)")
-    until: Date | None = Field(None, description="when the claim ends unless it is renewed")
-    crashes: int = Field(0, description="actors that died while they held this job, in a row")
-    crash: str = Field("", description="how the last of them died")
-
-
-class Asked(_Value):
+class Asked(Value):
     """A rule that was asked, and its answer."""
 
     route: str
@@ -123,7 +109,7 @@ class Asked(_Value):
     error: str | None = None
 
 
-class Execution(_Value):
+class Execution(Value):
     """Where the job runs, and why there."""
 
     route: str | None = Field(None, description="the name of the route that took it")
@@ -135,7 +121,7 @@ class Execution(_Value):
     why: tuple[Asked, ...] = Field((), description="the rules that were asked, in order, and their answers")
 
 
-class Times(_Value):
+class Times(Value):
     """When what happened, in UTC."""
 
     created: Date | None = None
@@ -146,7 +132,7 @@ class Times(_Value):
     notified: Date | None = None
 
 
-class Exit(_Value):
+class Exit(Value):
     """How the command ended."""
 
     code: int | None = Field(None, description="exit status as a shell gives it; null if none is known")
@@ -154,7 +140,7 @@ class Exit(_Value):
     reason: str | None = Field(None, description="one word for what ended the job; see the list of reasons")
 
 
-class Usage(_Value):
+class Usage(Value):
     """What the job used."""
 
     wall: float | None = Field(None, description="seconds of real time")
@@ -163,14 +149,14 @@ class Usage(_Value):
     host: str | None = Field(None, description="where it ran")
 
 
-class Result(_Value):
+class Result(Value):
     """A file that one of the job's `outputs` patterns matched."""
 
     path: str
     size: int
 
 
-class JobError(_Value):
+class JobError(Value):
     """The first cause of a job's failure.  Later ones are appended to `details`."""
 
     kind: str
@@ -178,7 +164,7 @@ class JobError(_Value):
     details: Any = None
 
 
-class HistoryEntry(_Value):
+class HistoryEntry(Value):
     """One transition."""
 
     status: str
@@ -187,7 +173,7 @@ class HistoryEntry(_Value):
     why: str = ""
 
 
-class Requested(_Value):
+class Requested(Value):
     """A request that the engine took up or refused."""
 
     what: str
@@ -196,7 +182,7 @@ class Requested(_Value):
     sent: bool = Field(False, description="the system was told")
 
 
-class Delivery(_Value):
+class Delivery(Value):
     """How the owner's notification by one target went."""
 
     at: Date | None = Field(None, description="when it was delivered")
@@ -206,7 +192,7 @@ class Delivery(_Value):
     since: Date | None = Field(None, description="when somebody asked for it again, by hand")
 
 
-class Attempt(_Value):
+class Attempt(Value):
     """How an attempt ended after which the job was tried again."""
 
     attempt: int = Field(description="its number; its files are in `.execd/attempt-<number>` of the job's directory")
@@ -225,7 +211,7 @@ Inputs = dict[SafeText, str | bytes | Source]
 Command = Annotated[tuple[SafeText, ...] | SafeText, AfterValidator(_not_an_empty_list)]
 
 
-class Job(_Value):
+class Job(Value):
     """A job.  `from_document` is the one door in."""
 
     id: Any = Field(alias="_id", description="any value; by default the driver's ObjectId")
@@ -252,10 +238,10 @@ class Job(_Value):
     request: Any = Field(None, description="what is asked of the engine: kill, hold, release, suspend, resume or retry")
 
     schema_version: int | None = Field(None, alias="schema", description="version of this document; set by the engine")
-    dir: str | None = Field(None, description="the job's directory (absolute)")
-    lease: Lease = Field(Lease(), description="who works on the job")
+    dir: Directory | None = Field(None, description="the job's directory (absolute)")
+    lease: Annotated[Lease, BeforeValidator(as_lease)] = Field(Lease(), description="who works on the job")
     due_at: Date | None = Field(None, description="when the engine looks at it next; null: now, or never if it ended")
-    attempt: int = Field(1, description="number of this attempt")
+    attempt: Annotated[WholeNumber, Field(ge=1, lt=1 << 31)] = Field(1, description="number of this attempt")
     attempts: tuple[Attempt, ...] = Field((), description="how the attempts before this one ended; the latest 50")
     execution: Execution = Field(Execution(), description="where it runs, and why there")
     times: Times = Field(Times(), description="when what happened, in UTC")

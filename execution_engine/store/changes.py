@@ -10,14 +10,18 @@ from pydantic import ValidationError
 
 from execution_engine import events
 from execution_engine.errors import InvalidJob, NoSuchJob
-from execution_engine.jobs.followed import Followed
-from execution_engine.jobs.job import ENGINE_FIELDS, Job, Lease
+from execution_engine.jobs.followed import Followed, is_directory
+from execution_engine.jobs.job import ENGINE_FIELDS, Job
+from execution_engine.jobs.lease import Lease, token_of
 from execution_engine.jobs.recovery import BEGUN, RECOVERY, Due
-from execution_engine.jobs.status import ON_SYSTEM, RETRIES, RETRY, Status, may_follow
+from execution_engine.jobs.status import FINAL, ON_SYSTEM, RETRIES, RETRY, Status, may_follow
 from execution_engine.store.job_store import BrokenJob, Change, Cores, Document
 
 FIRST, LATEST = 10, 40
 """Entries of the history that are kept: so many of the first, so many of the latest."""
+
+MOST_CORES = 1 << 31
+"""More than that are not counted: sums of them must not leave the range of a database's numbers."""
 
 _STORES_OWN = frozenset({"_id", "status", "lease", "due_at", "history", "request"})
 
@@ -32,7 +36,8 @@ def job_of(document: Document) -> Job | BrokenJob:
     except InvalidJob as error:
         if document["status"] in ON_SYSTEM and (job := job_on_system(document)) is not None:
             return job
-        return BrokenJob(document["_id"], Status(document["status"]), _lease(document), tuple(error.problems), document)
+        lease = Lease.of(document.get("lease"))
+        return BrokenJob(document["_id"], Status(document["status"]), lease, tuple(error.problems), document)
 
 
 def jobs_of(documents: Iterable[Document]) -> list[Job | BrokenJob]:
@@ -41,25 +46,43 @@ def jobs_of(documents: Iterable[Document]) -> list[Job | BrokenJob]:
 
 
 def job_on_system(document: Document) -> Job | None:
-    """The job of a document that a system has; without the app's fields if the app has broken these in the meantime, so
-    that the job is still followed; None if the engine's are broken as well.
+    """The job of a document that a system has: without the app's fields if the app has broken these in the meantime, and without
+    those of the engine's that are none, so that the job is still followed.  None if there is nothing to go by.
     """
     try:
         return Job.from_document(document)
     except InvalidJob:
-        engines = {
-            name: value for name, value in document.items() if name in ENGINE_FIELDS or name in ("_id", "status", "request")
-        }
-    try:
-        return Job.from_document({**engines, "command": ""})
-    except InvalidJob:
-        return None
+        kept = {name: value for name, value in document.items() if name in ENGINE_FIELDS or name in ("_id", "status", "request")}
+    engines: Document = {**kept, "command": ""}
+    while True:
+        try:
+            return Job.model_validate(engines)
+        except ValidationError as error:
+            if not _without(engines, {entry["loc"][:2] for entry in error.errors(include_url=False, include_input=False)}):
+                return None
+
+
+def _without(document: Document, places: Iterable[tuple[int | str, ...]]) -> bool:
+    """Takes what is at these places out of a document, as far as it is the engine's; whether there was something."""
+    found = False
+    for top, *rest in places:
+        part = document.get(str(top))
+        if top not in ENGINE_FIELDS or part is None:
+            continue
+        found = True
+        if rest and isinstance(part, dict) and rest[0] in part:
+            document[str(top)] = {name: value for name, value in part.items() if name != rest[0]}
+        else:
+            del document[str(top)]
+    return found
 
 
 def followed_of(values: Iterable[Any]) -> Followed:
     """A job that a system has, in brief, of the values for the fields of Followed; one of a wrong type is as good as none."""
     job_id, status, *texts, attempt, lease_until = values
     job_no, name, directory = (text if isinstance(text, str) else "" for text in texts)
+    if not is_directory(directory):
+        directory = ""
     number = 1 if attempt is None else int(_number(attempt, 0))
     until = lease_until if isinstance(lease_until, datetime) else None
     return Followed(job_id, Status(status), job_no, name, directory, number, until)
@@ -77,13 +100,6 @@ def coming_status(status: Any, request: Any) -> Status | None:
     """The status that a job has, or is about to have because it is to be retried; None if it is no status."""
     known = known_status(status)
     return Status.TO_BE_BUILT if known in RETRIES and request == RETRY else known
-
-
-def _lease(document: Document) -> Lease:
-    try:
-        return Lease.model_validate(document.get("lease") or {})
-    except ValidationError:
-        return Lease()
 
 
 def created(document: Document) -> datetime | None:
@@ -148,19 +164,13 @@ def priority_of(document: Document) -> float:
 def cores_of(document: Document) -> int:
     """How many cores a job asks for, 1 where it does not say or says nonsense."""
     resources = document.get("resources")
-    return int(_number(resources.get("cores"), 1)) if isinstance(resources, dict) else 1
+    return int(min(_number(resources.get("cores"), 1), MOST_CORES)) if isinstance(resources, dict) else 1
 
 
 def tags_of(document: Document) -> list[Any]:
     """The tags of a document."""
     tags = document.get("tags")
     return tags if isinstance(tags, list) else []
-
-
-def crashes_of(document: Document) -> int:
-    """How many actors died while they held this job, in a row."""
-    lease = document.get("lease")
-    return int(_number(lease.get("crashes"), 0)) if isinstance(lease, dict) else 0
 
 
 def _number(value: Any, default: float) -> float:
@@ -239,22 +249,32 @@ def fields_of(change: Change) -> Document:
 
 
 def condemned(document: Document, now: datetime, by: str, message: str) -> Document:
-    """The fields, each set as a whole, of a document that no ordinary write can change: it ends in `error`."""
-    token = int(_number(_lease(document).token, 0)) + 1
-    return {
-        "status": str(Status.ERROR),
+    """The fields, each set as a whole, of a document that no ordinary write can change: it ends in `error`.
+
+    One that has ended stays as it is, but is not looked at any more.
+    """
+    token = max(token_of(document.get("lease")), 0) + 1
+    fields = {
         "lease": {"owner": None, "token": token, "until": None, "crashes": 0, "crash": ""},
         "due_at": None,
-        "error": {"kind": "invalid job", "message": f"an engine's field is not what it must be: {message}", "details": None},
+        "request": None,
+    }
+    if known_status(document.get("status")) in FINAL:
+        return fields
+    return {
+        **fields,
+        "status": str(Status.ERROR),
+        "error": {"kind": "invalid job", "message": message, "details": None},
         "exit": {"code": None, "signal": None, "reason": "invalid job"},
         "times": {"created": created(document) or now, "ended": now},
         "history": [entry(Status.ERROR, now, by, "invalid job")],
     }
 
 
-def tell_condemned(document: Document) -> None:
-    """The event of that transition, once it is stored."""
-    events.emit("job.transition", job=str(document["_id"]), old=None, new=Status.ERROR, why=document["error"]["message"])
+def tell_condemned(job_id: Any, fields: Document) -> None:
+    """The event of that transition, if it is one, once it is stored."""
+    if "status" in fields:
+        events.emit("job.transition", job=str(job_id), old=None, new=Status.ERROR, why=fields["error"]["message"])
 
 
 def due_after_release(status: Status, notified: Any, retry_at: datetime) -> datetime | None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from execution_engine.jobs.followed import Followed
-from execution_engine.jobs.job import Job, Lease
+from execution_engine.jobs.job import Job
+from execution_engine.jobs.lease import Lease
 from execution_engine.jobs.recovery import BEGINS, BEGUN
 from execution_engine.jobs.status import Status
 from execution_engine.store.engine_registry import EngineRegistry
@@ -92,11 +93,13 @@ class Claimed:
 @dataclass(frozen=True, slots=True)
 class Cores:
     """For how many cores a claim may take jobs: those that are `free` (below 0: more are in use than there are), and beyond them
-    `ahead`, but for those no job of more than `widest`."""
+    `ahead`, but for those no job of more than `widest`.  One of more than `slots`, all there are (0: not known), would wait for
+    ever, and all others behind it: it is taken at once, for its system to refuse."""
 
     free: int
     ahead: int = 0
     widest: int = 0
+    slots: int = 0
 
     @property
     def all(self) -> int:
@@ -104,8 +107,10 @@ class Cores:
 
     def take(self, wanted: int) -> Cores | None:
         """What is left with a job of so many; None when it does not fit."""
+        if 0 < self.slots < wanted:
+            return self
         fits = wanted <= self.free or wanted <= min(self.widest, self.all)
-        return Cores(self.free - wanted, self.ahead, self.widest) if fits else None
+        return replace(self, free=self.free - wanted) if fits else None
 
 
 @dataclass(frozen=True, slots=True)

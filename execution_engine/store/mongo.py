@@ -225,7 +225,10 @@ class MongoJobStore(JobStore):
         return {job_id: status for job_id, status in coming.items() if status is not None}
 
     def count(self) -> dict[str, int]:
-        each: list[dict[str, Any]] = [{"$match": {"status": {"$gte": ""}}}, {"$group": {"_id": "$status", "count": {"$sum": 1}}}]
+        each: list[dict[str, Any]] = [
+            {"$match": {"status": mongo_queries.A_TEXT}},
+            {"$group": {"_id": "$status", "count": {"$sum": 1}}},
+        ]
         with self._talking():
             return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
 
@@ -233,7 +236,7 @@ class MongoJobStore(JobStore):
         lanes: dict[str, dict[str, int]] = {}
         with self._talking():
             for status in sorted(set(Status) - FINAL):
-                here = {"status": status.value, "execution.lane": {"$gte": ""}}
+                here = {"status": status.value, "execution.lane": mongo_queries.A_TEXT}
                 each: list[dict[str, Any]] = [{"$match": here}, {"$group": {"_id": "$execution.lane", "count": {"$sum": 1}}}]
                 for found in self._jobs.aggregate(each):
                     lanes.setdefault(found["_id"], {})[status.value] = found["count"]

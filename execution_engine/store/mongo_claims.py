@@ -10,6 +10,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from execution_engine.jobs.job import SCHEMA_VERSION, Job
+from execution_engine.jobs.lease import ODD_TOKEN, crashes_of, token_of
 from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes, mongo_writes
@@ -21,6 +22,8 @@ from execution_engine.store.mongo_writes import Write
 
 _ATTEMPTS = 20
 """Times that a claim looks anew because others took all that it had found."""
+
+_LONGEST = changes.FIRST + changes.LATEST
 
 _FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 
@@ -52,7 +55,7 @@ class Claims:
         for _ in range(_ATTEMPTS):
             found = self._find(query, limit, now)
             if early := [document for document in found if query.work is Work.BUILDING and _is_early(document, now)]:
-                self._postpone(early, now)
+                self._postpone(early, now, owner)
                 continue
             chosen = changes.choose((_candidate(document) for document in found), limit, cores)
             if not chosen:
@@ -63,7 +66,7 @@ class Claims:
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         """See JobStore.claim_one."""
-        document = self._jobs.find_one({"_id": job_id})
+        document = self._jobs.find_one({"_id": job_id}, NO_INPUTS)
         status = changes.known_status(document.get("status")) if document else None
         if document is None or status is None or not isinstance(changes.job_of(document), Job):
             return None
@@ -71,8 +74,9 @@ class Claims:
         if value_at(document, "lease.owner") != owner and isinstance(held_until, datetime) and held_until > now:
             return None
         mongo_writes.run(self._jobs, [_write(document, status, status, owner, now, until, {})])
-        mine = self._jobs.find_one({"_id": job_id, "lease.owner": owner, "lease.until": until})
-        return None if mine is None else Job.from_document(mine)
+        mine = self._jobs.find_one({"_id": job_id, "lease.owner": owner, "lease.until": until}, NO_INPUTS)
+        job = None if mine is None else changes.job_of(mine)
+        return job if isinstance(job, Job) else None
 
     # --- candidates
 
@@ -89,16 +93,18 @@ class Claims:
                 break
         return list(found.values())
 
-    def _postpone(self, early: Iterable[Document], now: datetime) -> None:
-        mongo_writes.run(
-            self._jobs,
-            [
-                Write(
-                    document["_id"], _as_found(document), {"$set": {"due_at": document["not_before"]}}, {"due_at": not_after(now)}
-                )
-                for document in early
-            ],
+    def _postpone(self, early: Sequence[Document], now: datetime, owner: str) -> None:
+        still = {"due_at": not_after(now)}
+        self._run(
+            [Write(one["_id"], _as_found(one), {"$set": {"due_at": one["not_before"]}}, still) for one in early], now, owner
         )
+
+    def _run(self, writes: Sequence[Write], now: datetime, owner: str) -> int:
+        """Makes the writes, and ends the documents that cannot be changed so; returns how many others matched."""
+        outcome = mongo_writes.run(self._jobs, writes)
+        for index, message in outcome.refused.items():
+            self._updates.condemn(writes[index].id, writes[index].expected, now, owner, message)
+        return outcome.matched
 
     # --- taking them
 
@@ -109,10 +115,7 @@ class Claims:
             was = Status(document["status"])
             writes.append(_write(document, was, CLAIMS.get(query.work, {}).get(was, was), owner, now, until, _still(query, now)))
         self._unread = _Taken(query, owner, were)
-        outcome = mongo_writes.run(self._jobs, writes)
-        for index, message in outcome.refused.items():
-            self._updates.condemn(writes[index].id, writes[index].expected, now, owner, message)
-        return self._read_back(self._unread, {"lease.until": until}) if outcome.matched else self._nothing()
+        return self._read_back(self._unread, {"lease.until": until}) if self._run(writes, now, owner) else self._nothing()
 
     def _nothing(self) -> list[Claimed]:
         self._unread = None
@@ -129,7 +132,8 @@ class Claims:
 
     def _shorten(self, documents: Iterable[Document]) -> None:
         """Keeps the histories within bounds; `$slice` cannot keep both ends."""
-        long = [document for document in documents if len(document.get("history") or ()) > changes.FIRST + changes.LATEST]
+        histories = ((document, document.get("history")) for document in documents)
+        long = [document for document, found in histories if isinstance(found, list) and len(found) > _LONGEST]
         for document in long:
             document["history"] = changes.bounded(document["history"])
         mongo_writes.run(
@@ -143,7 +147,7 @@ def _candidate(document: Document) -> changes.Candidate:
         handle=document,
         priority=changes.priority_of(document),
         created=(changes.created(document) or _FAR_FUTURE).timestamp(),
-        crashes=changes.crashes_of(document),
+        crashes=crashes_of(document.get("lease")),
         cores=changes.cores_of(document),
         begun=document.get("status") in BEGUN,
     )
@@ -167,10 +171,11 @@ def _as_found(document: Document) -> dict[str, Any]:
     """What makes sure that a document is still as it was found."""
     if _is_fresh(document):
         return {"status": document["status"], "schema": None}
-    lease = document.get("lease") or {}
-    if not isinstance(lease, dict):
-        return {"status": document["status"], "lease": lease}
-    return {"status": document["status"], "lease.token": lease.get("token") or 0, "lease.owner": lease.get("owner")}
+    return {
+        "status": document["status"],
+        "lease.token": token_of(document.get("lease")),
+        "lease.owner": value_at(document, "lease.owner"),
+    }
 
 
 def _write(
@@ -191,9 +196,11 @@ def _write(
         values["history"] = entries
         values["times"] = {"created": changes.created(document) or now}
     else:
-        token = value_at(document, "lease.token")
-        values.update({"lease.owner": owner, "lease.until": until})
-        values["lease.token"] = token + 1 if isinstance(token, int) else 1
+        token, lease = token_of(document.get("lease")), document.get("lease")
+        if token == ODD_TOKEN or lease is None:
+            values["lease"] = {"owner": owner, "token": 1, "until": until, "crashes": crashes_of(lease), "crash": ""}
+        else:
+            values.update({"lease.owner": owner, "lease.until": until, "lease.token": token + 1})
         if entries:
             update["$push"] = {"history": entries[0]}
     return Write(document["_id"], _as_found(document), update, also)

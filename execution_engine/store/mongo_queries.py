@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from execution_engine.jobs.lease import LAST_TOKEN, ODD_TOKEN, token_of
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.store.job_store import CLAIMS, REQUESTABLE, Filter, Query, Work
 
@@ -52,6 +53,16 @@ class Source:
     order: Order
 
 
+_NO_LIST = {"$not": {"$type": "array"}}
+"""MongoDB takes a list for each of its items; a list is no status and no request."""
+
+A_TEXT = {"$type": "string", **_NO_LIST}
+
+
+def _one_of(statuses: Sequence[str]) -> Selection:
+    return {**({"$eq": statuses[0]} if len(statuses) == 1 else {"$in": [*statuses]}), **_NO_LIST}
+
+
 def not_after(now: datetime) -> Selection:
     """Matches a date that has come, null, a missing field, and what is no date at all (a claim finds that out)."""
     return {"$not": {"$gt": now}}
@@ -66,18 +77,18 @@ def sources(query: Query, now: datetime) -> Iterator[Source]:
             age = "times.created" if query.work is Work.SUBMIT else "_id"
             timed = {"due_at": {**not_after(now), "$ne": None}}
             begun_first = ("status", 1)  # `building` and `submitting` come before `to be …`
-            yield Source({"status": {"$in": [waiting, taken]}, **lane, **timed}, [begun_first, ("priority", -1), (age, 1)])
-            yield from _by_priority({"status": waiting, **lane, "due_at": None}, age)
+            yield Source({"status": _one_of([waiting, taken]), **lane, **timed}, [begun_first, ("priority", -1), (age, 1)])
+            yield from _by_priority({"status": _one_of([waiting]), **lane, "due_at": None}, age)
         case Work.REQUEST:
-            free = {"request": {"$type": "string"}, "lease.until": not_after(now)}
+            free = {"request": A_TEXT, "lease.until": not_after(now)}
             order = [("priority", -1), ("times.created", 1)]
-            here = {"execution.lane": query.lane, "execution.job_no": {"$ne": None}, "status": {"$in": _REQUESTABLE_HERE}}
+            here = {"execution.lane": query.lane, "execution.job_no": {"$ne": None}, "status": _one_of(_REQUESTABLE_HERE)}
             yield Source({**free, **here}, order)
             if query.lane is None:
-                yield Source({**free, "execution.job_no": None, "status": {"$in": _REQUESTABLE_HERE}}, order)
-                yield Source({**free, "status": {"$in": _FINAL}}, order)
+                yield Source({**free, "execution.job_no": None, "status": _one_of(_REQUESTABLE_HERE)}, order)
+                yield Source({**free, "status": _one_of(_FINAL)}, order)
         case Work.NOTIFICATION:
-            yield Source({"status": {"$in": _FINAL}, "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])
+            yield Source({"status": _one_of(_FINAL), "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])
 
 
 def _by_priority(selection: Selection, age: str) -> Iterator[Source]:
@@ -92,22 +103,22 @@ def _by_priority(selection: Selection, age: str) -> Iterator[Source]:
 def anything_due(now: datetime) -> tuple[Selection, ...]:
     """Three questions, one of which finds something whenever any query whatever has a job that is due."""
     return (
-        {"status": {"$in": _WAITING}, "due_at": not_after(now)},
-        {"status": {"$in": _FINAL}, "due_at": {"$lte": now}},
-        {"request": {"$type": "string"}, "status": {"$in": _REQUESTABLE}},
+        {"status": _one_of(_WAITING), "due_at": not_after(now)},
+        {"status": _one_of(_FINAL), "due_at": {"$lte": now}},
+        {"request": A_TEXT, "status": _one_of(_REQUESTABLE)},
     )
 
 
 def on_system(lane: str, among: Collection[Any] | None = None) -> Selection:
     """The jobs of a lane that the system has; `among`: those of these ids."""
     ids = {} if among is None else {"_id": {"$in": [*among]}}
-    return {**ids, "status": {"$in": _ON_SYSTEM}, "execution.lane": lane}
+    return {**ids, "status": _one_of(_ON_SYSTEM), "execution.lane": lane}
 
 
 def taking_room(lane: str, now: datetime) -> Selection:
     """The jobs of a lane that the system has, and those that are being submitted just now."""
     there = [{"execution.job_no": {"$ne": None}}, {"lease.until": {"$gt": now}}]
-    return {"status": {"$in": [*_ON_SYSTEM, Status.SUBMITTING.value]}, "execution.lane": lane, "$or": there}
+    return {"status": _one_of([*_ON_SYSTEM, Status.SUBMITTING.value]), "execution.lane": lane, "$or": there}
 
 
 def held_by(owner: str) -> Selection:
@@ -132,15 +143,43 @@ def selected(selection: Filter) -> Selection:
     return wanted
 
 
+_TOKEN, _OWNER = "lease.token", "lease.owner"
+
+
+def _is_none_of(name: str, *types: str) -> Selection:
+    return {"$not": [{"$in": [{"$type": name}, [*types, "missing", "null", "undefined"]]}]}
+
+
+_OUT_OF_RANGE = {"$or": [{"$lt": ["$lease.token", 0]}, {"$gte": ["$lease.token", LAST_TOKEN]}]}
+_ODD_TOKEN = {
+    "$or": [
+        _is_none_of("$lease", "object"),
+        _is_none_of("$lease.owner", "string"),
+        _is_none_of("$lease.token", "int", "long"),
+        {"$and": [{"$isNumber": "$lease.token"}, _OUT_OF_RANGE]},
+    ]
+}
+"""What `token_of` calls odd, in the server's words: no comparison finds all of it, least of all in arrays."""
+
+
 def exactly(expected: Mapping[str, Any]) -> Selection:
-    """The condition that fields have these values; 0 is also a missing one."""
-    return {name: {"$in": [0, None]} if value == 0 else {"$eq": value} for name, value in expected.items()}
+    """The condition that fields have these values; 0 is also a missing one, and ODD_TOKEN every token that is none, whoever owns
+    the lease."""
+    conditions: Selection = {name: {"$in": [0, None]} if value == 0 else {"$eq": value} for name, value in expected.items()}
+    if expected.get(_TOKEN) == ODD_TOKEN:
+        conditions.pop(_OWNER, None)
+        conditions["$expr"] = _ODD_TOKEN
+        del conditions[_TOKEN]
+    return conditions
 
 
 def has_exactly(document: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> bool:
     """Whether `exactly` holds for a document."""
     return document is not None and all(
-        (found := value_at(document, name)) == value or (value == 0 and found is None) for name, value in expected.items()
+        token_of(document.get("lease")) == value
+        if name == _TOKEN
+        else (found := value_at(document, name)) == value or (value == 0 and found is None)
+        for name, value in expected.items()
     )
 
 

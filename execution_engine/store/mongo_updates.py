@@ -9,15 +9,16 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
-from execution_engine.jobs.job import Job
-from execution_engine.jobs.status import Status
+from execution_engine.jobs.job import ENGINE_FIELDS, Job
+from execution_engine.jobs.lease import ODD_TOKEN, crashes_of, token_of
+from execution_engine.jobs.status import FINAL, Status
 from execution_engine.store import changes, mongo_writes
 from execution_engine.store.extended_json import as_bson_holds_it, id_text
 from execution_engine.store.job_store import BrokenJob, Change, Document
 from execution_engine.store.mongo_queries import NO_INPUTS, exactly, has_exactly, held_by, value_at
 from execution_engine.store.mongo_writes import Write
 
-_NOBODY = {"lease.owner": None, "lease.until": None}
+_NOBODY = {"owner": None, "until": None}
 
 
 class Updates:
@@ -46,7 +47,8 @@ class Updates:
         writes = [_write(change, by, now, answering) for change in wanted]
         outcome = mongo_writes.run(self._jobs, writes)
         for index, message in outcome.refused.items():
-            self.condemn(writes[index].id, writes[index].expected, now, by, message)
+            if not self._ended_in_brief(wanted[index], writes[index]):
+                self.condemn(writes[index].id, writes[index].expected, now, by, message)
         if outcome.matched + len(outcome.refused) == len(writes):
             return []
         found = self._jobs.find({"_id": {"$in": [write.id for write in writes]}}, NO_INPUTS)
@@ -54,6 +56,14 @@ class Updates:
         rest = [change for index, change in enumerate(wanted) if index not in outcome.refused]
         pairs = [(change, current.get(id_text(change.job.id))) for change in rest]
         return [(change, document) for change, document in pairs if not _took_place(change, document, by, answering)]
+
+    def _ended_in_brief(self, change: Change, write: Write) -> bool:
+        """Ends a job whose document has no room for all there is to say: how it ended is true all the same."""
+        if change.status not in FINAL or change.job.status in FINAL:
+            return False
+        brief = {**write.update, "$set": {**write.update["$set"], "results": []}}
+        brief["$unset"] = {**write.update.get("$unset", {}), "inputs": ""}
+        return mongo_writes.fits(self._jobs, Write(write.id, write.expected, brief, write.also)) or False
 
     def release(self, owner: str, now: datetime, crash: str | None, retry_at: datetime) -> list[Job | BrokenJob]:
         """Ends the leases of an owner; returns the jobs as they are then.
@@ -74,9 +84,26 @@ class Updates:
         document = self._jobs.find_one({"_id": job_id, **exactly(expected)}, NO_INPUTS)
         if document is None:
             return
-        fields = changes.condemned(document, now, by, message)
-        if self._jobs.update_one({"_id": job_id, **exactly(expected)}, {"$set": fields}).matched_count:
-            changes.tell_condemned({**document, **fields})
+        fields = changes.condemned(document, now, by, f"the database cannot change it: {message}")
+        for update in _ends(fields):
+            written = mongo_writes.fits(self._jobs, Write(job_id, expected, update))
+            if written is not None:
+                break
+        if written:
+            changes.tell_condemned(job_id, fields)
+
+
+def _ends(fields: Document) -> tuple[Document, ...]:
+    """The end of a document: as it is; without what is large; and, where an app has filled it to the last byte, by a write that
+    takes away more than it adds."""
+    without = {"inputs": "", "results": "", "attempts": ""}
+    smallest = {name: value for name, value in fields.items() if name == "status"}
+    all_else = dict.fromkeys(sorted(ENGINE_FIELDS | {"inputs", "request"}), "")
+    return (
+        {"$set": fields},
+        {"$set": fields, "$unset": without},
+        {**({"$set": smallest} if smallest else {}), "$unset": all_else},
+    )
 
 
 def _expected(change: Change) -> dict[str, Any]:
@@ -107,11 +134,17 @@ def _values(change: Change) -> Document:
     """What is set whatever the job was before."""
     values: Document = {**changes.fields_of(change), "status": str(change.status)}
     if not change.keep_lease:
-        values.update(_NOBODY, due_at=change.due_at)
-        values["lease.crashes"] = 0 if change.crash is None else change.job.lease.crashes + 1
-        if change.crash is not None:
-            values["lease.crash"] = change.crash
+        values["due_at"] = change.due_at
+        values.update(_freed(change.job.lease.token, change.job.lease.crashes, change.crash))
     return values
+
+
+def _freed(token: int, crashes: int, crash: str | None) -> Document:
+    """The lease, ended; anew where it was none."""
+    lease = {**_NOBODY, "crashes": 0 if crash is None else crashes + 1, **({} if crash is None else {"crash": crash})}
+    if token == ODD_TOKEN:
+        return {"lease": {"crash": "", **lease, "token": 1}}
+    return {f"lease.{name}": value for name, value in lease.items()}
 
 
 def _took_place(change: Change, document: Document | None, by: str, answering: bool) -> bool:
@@ -135,11 +168,12 @@ def _took_place(change: Change, document: Document | None, by: str, answering: b
 
 def _release(document: Document, crash: str | None, retry_at: datetime) -> Write:
     status = changes.known_status(document.get("status"))
-    values: Document = dict(_NOBODY)
+    token, crashes = token_of(document.get("lease")), crashes_of(document.get("lease"))
+    values: Document = _freed(token, crashes, crash)
+    if crash is None:
+        values.pop("lease.crashes", None)
     values["due_at"] = changes.due_after_release(status, value_at(document, "times.notified"), retry_at) if status else None
-    if crash is not None:
-        values.update({"lease.crashes": changes.crashes_of(document) + 1, "lease.crash": crash})
-    expected = {"lease.owner": value_at(document, "lease.owner"), "lease.token": value_at(document, "lease.token")}
+    expected = {"lease.owner": value_at(document, "lease.owner"), "lease.token": token}
     if status is Status.INIT:
         del values["due_at"]
     return Write(document["_id"], expected, {"$set": values})

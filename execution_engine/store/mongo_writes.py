@@ -51,3 +51,9 @@ def run(jobs: Collection[Document], writes: Sequence[Write]) -> Outcome:
         if details.get("writeConcernErrors") or any(found["code"] not in OF_THE_DOCUMENT for found in failed):
             raise
         return Outcome(details["nMatched"], {found["index"]: found["errmsg"] for found in failed})
+
+
+def fits(jobs: Collection[Document], write: Write) -> bool | None:
+    """Makes one write; whether its condition held.  None: the document cannot be changed so."""
+    outcome = run(jobs, [write])
+    return None if outcome.refused else outcome.matched > 0

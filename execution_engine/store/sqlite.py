@@ -116,7 +116,7 @@ class SqliteJobStore(JobStore):
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         claimed: list[tuple[Row, Status]] = []
-        condemned: list[Row] = []
+        condemned: list[tuple[Any, Document]] = []
         with self._writing() as connection:
             rows = self._chosen(connection, query, limit, now, cores)
             for row in rows:
@@ -126,8 +126,7 @@ class SqliteJobStore(JobStore):
                     if was in CLAIMS.get(query.work, {}) and CLAIMS[query.work][was] is not was:
                         row.become(CLAIMS[query.work][was], now, owner)
                 except Misfit as error:
-                    row.condemn(now, owner, str(error))
-                    condemned.append(row)
+                    condemned.append(row.condemn(now, owner, str(error)))
                 else:
                     claimed.append((row, was))
             self._save(connection, rows)
@@ -178,7 +177,7 @@ class SqliteJobStore(JobStore):
     def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
         changes.check(changes_)
         lost: set[str] = set()
-        condemned: list[Row] = []
+        condemned: list[tuple[Any, Document]] = []
         changed: list[Row] = []
         ids = [extended_json.id_text(change.job.id) for change in changes_]
         with self._writing() as connection:
@@ -192,8 +191,7 @@ class SqliteJobStore(JobStore):
                 try:
                     row.change(change, now, by)
                 except Misfit as error:
-                    row.condemn(now, by, str(error))
-                    condemned.append(row)
+                    condemned.append(row.condemn(now, by, str(error)))
                 changed.append(row)
             self._save(connection, changed)
         _tell(condemned)
@@ -316,6 +314,6 @@ class SqliteJobStore(JobStore):
         return [candidate.handle for candidate in changes.choose(candidates, limit, cores)]
 
 
-def _tell(condemned: Iterable[Row]) -> None:
-    for row in condemned:
-        changes.tell_condemned(row.document())
+def _tell(condemned: Iterable[tuple[Any, Document]]) -> None:
+    for job_id, fields in condemned:
+        changes.tell_condemned(job_id, fields)

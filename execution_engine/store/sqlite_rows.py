@@ -9,13 +9,13 @@ from typing import Any
 
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import ENGINE_FIELDS, SCHEMA_VERSION, Job
+from execution_engine.jobs.lease import ODD_TOKEN, crashes_of, token_of
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes, extended_json
 from execution_engine.store.job_store import BrokenJob, Change, Document
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_TOKENS = 1 << 53
 
 _LEASE = "lease_owner, lease_token, lease_until, crashes, crash"
 COLUMNS = f"seq, id, status, due_at, created, request, {_LEASE}, priority, not_before, engine, app"
@@ -67,6 +67,11 @@ def _fields(held: str | Document, broken: str) -> Document:
     return found if isinstance(found, dict) else {broken: [{"unreadable": str(held)}]}
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 class Row:
     """One job's row, as selected by COLUMNS."""
 
@@ -88,9 +93,10 @@ class Row:
         self.lease_owner, lease_token, lease_until, crashes, self.crash = values[6:11]
         priority, not_before, engine, app = values[11:]
         self.due_at, self.lease_until, self.not_before = _number(due_at), _number(lease_until), _number(not_before)
-        self.created, self.lease_token = _number(created) or 0, _number(lease_token) or 0
-        self.crashes, self.priority = _number(crashes) or 0, _number(priority) or 0
+        self.created, self.priority = _number(created) or 0, _number(priority) or 0
         self.engine: Document = _fields(engine, broken="execution")
+        self.lease_token = token_of(self.engine.get("lease", {"token": lease_token}))
+        self.crashes = crashes_of({"crashes": crashes})
         self._app: str | Document = app
 
     @cached_property
@@ -116,7 +122,7 @@ class Row:
             result["request"] = self.request
         if self.due_at is not None or self.lease_token:
             result["due_at"] = moment_of(self.due_at)
-        if self.lease_token or self.lease_owner:
+        if "lease" not in self.engine and (self.lease_token or self.lease_owner):
             result["lease"] = {
                 "owner": self.lease_owner,
                 "token": self.lease_token,
@@ -129,26 +135,30 @@ class Row:
     def is_as_known(self, job: Job | BrokenJob) -> bool:
         """Whether the job still has the status and the lease that a writer knew."""
         lease = job.lease
-        return (self.status, self.lease_token, self.lease_owner) == (job.status, lease.token, lease.owner)
+        if (self.status, self.lease_token) != (job.status, lease.token):
+            return False
+        return lease.token == ODD_TOKEN or self.lease_owner == lease.owner
 
     # --- what happens to it
 
     def lease(self, owner: str, until: datetime) -> None:
-        """`owner` holds the job from now on."""
+        """`owner` holds the job from now on.  Raises Misfit for one that no later write would find."""
+        if extended_json.id_text(value_of(self.id)) != self.id:
+            raise Misfit(f"its id cannot be read: {self.id!r}")
         if self.engine.get("schema") is None:
             for name in ("history", "times"):
                 self.engine.pop(name, None)
             self.engine["schema"] = SCHEMA_VERSION
         self.engine.pop("lease", None)
         self.engine.pop("due_at", None)
-        self.lease_owner, self.lease_token = owner, self.lease_token + 1
+        self.lease_owner, self.lease_token = owner, max(self.lease_token, 0) + 1
         self.lease_until = self.due_at = milliseconds(until)
 
     def become(self, status: Status, at: datetime, by: str, why: str = "") -> None:
         """The transition, with its entry in the history.  Raises Misfit."""
         history = self.engine.get("history", [])
         if not isinstance(history, list):
-            raise Misfit(f"history is {history!r}, not a list")
+            raise Misfit(f"an engine's field is not what it must be: history is {_shown(history)}, not a list")
         self.status = str(status)
         self.engine["history"] = changes.bounded([*history, changes.entry(status, at, by, why, after=history)])
 
@@ -173,18 +183,25 @@ class Row:
 
     def free(self, due_at: datetime | None, crash: str | None) -> None:
         """Ends the lease.  `crash`: what went wrong, if something did."""
+        self.engine.pop("lease", None)
+        self.engine.pop("due_at", None)
         self.due_at = milliseconds(due_at)
         self.lease_owner = self.lease_until = None
         if crash is not None:
             self.crashes, self.crash = self.crashes + 1, crash
 
-    def condemn(self, at: datetime, by: str, message: str) -> None:
-        """Ends a job that no ordinary write can change."""
+    def condemn(self, at: datetime, by: str, message: str) -> tuple[Any, Document]:
+        """Ends a job that no ordinary write can change; returns what is to be told of it once that is stored."""
         fields = changes.condemned(self.document(), at, by, message)
-        lease = fields.pop("lease")
-        self.status, self.lease_token, self.crashes, self.crash = fields.pop("status"), lease["token"], 0, ""
+        told = value_of(self.id), dict(fields)
+        self.status = fields.pop("status", self.status)
+        self.lease_token, self.crashes, self.crash = fields.pop("lease")["token"], 0, ""
         self.due_at = self.lease_owner = self.lease_until = fields.pop("due_at")
+        self.request = fields.pop("request")
+        for name in ("lease", "due_at"):
+            self.engine.pop(name, None)
         self.engine.update(fields)
+        return told
 
     def saved(self) -> tuple[Any, ...]:
         """The parameters of SAVE."""
@@ -202,7 +219,7 @@ class Row:
             return
         whole = self.engine.setdefault(top, {})
         if not isinstance(whole, dict):
-            raise Misfit(f"{top} is {whole!r}, not a document")
+            raise Misfit(f"an engine's field is not what it must be: {top} is {_shown(whole)}, not a document")
         whole[rest] = value
 
 
@@ -257,18 +274,14 @@ def _pop_created(document: Document) -> datetime | None:
 
 
 def _valid_lease(document: Document) -> dict[str, Any]:
-    found = document.get("lease")
-    lease = found if isinstance(found, dict) else {}
-    token = lease.get("token")
-    if isinstance(token, int) and 0 <= token < _TOKENS:
-        del document["lease"]
-    else:
-        lease, token = {}, 0
+    """The columns of a document's lease, which is taken out unless it is none."""
+    token = token_of(document.get("lease"))
+    lease = (document.pop("lease", None) if token != ODD_TOKEN else None) or {}
     return {
         "lease_owner": lease.get("owner") if isinstance(lease.get("owner"), str) else None,
-        "lease_token": token,
+        "lease_token": max(token, 0),
         "lease_until": milliseconds(_date(lease.get("until"))),
-        "crashes": changes.crashes_of({"lease": lease}),
+        "crashes": crashes_of(lease),
         "crash": str(lease.get("crash") or ""),
     }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
+from execution_engine.store.changes import MOST_CORES
 from execution_engine.store.job_store import REQUESTABLE, Query, Work
 
 
@@ -39,8 +40,8 @@ _NATIVE_ID = "CASE WHEN json_valid(engine) THEN json_extract(engine, '$.executio
 """Of a job that cannot be read it is taken to be there."""
 
 TAKEN_CORES = f"""
-SELECT coalesce(sum(CASE WHEN json_valid(app) THEN max(1, CAST(coalesce(
-    json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER)) ELSE 1 END), 0)
+SELECT coalesce(sum(CASE WHEN json_valid(app) THEN min({MOST_CORES}, max(1, CAST(coalesce(
+    json_extract(app, '$.resources.cores."$numberLong"'), json_extract(app, '$.resources.cores'), 1) AS INTEGER))) ELSE 1 END), 0)
 FROM {_SUBMITTED_HERE}
 AND ({_NATIVE_ID} IS NOT NULL OR lease_until > :now)
 """

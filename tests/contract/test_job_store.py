@@ -566,6 +566,21 @@ def test_the_jobs_that_a_system_has_or_gets_just_now_take_up_their_cores(store: 
     assert store.taken_cores("elsewhere", now()) == 0
 
 
+@pytest.mark.parametrize("cores", [2**31, 2**53, Int64(2**63 - 1), 1e300])
+def test_cores_that_no_machine_has_can_still_be_added_up(store: JobStore, cores: float) -> None:
+    on_system = {"status": "running", "execution": {"lane": "here", "job_no": "7"}}
+    store.insert([{**a_job(resources={"cores": cores}), **on_system} for _ in range(5)])
+    assert store.taken_cores("here", now()) >= 5
+
+
+def test_a_job_of_more_cores_than_there_are_keeps_no_other_from_being_taken(store: JobStore) -> None:
+    wide, narrow, another = built(store, resources={"cores": 9}, priority=1), built(store), built(store)
+    claimed = claim(store, SUBMIT, cores=Cores(1, slots=4))
+    assert [one.job.id for one in claimed] == [wide, narrow]
+    assert claim(store, SUBMIT, cores=Cores(0, slots=4), owner="boot/2") == []
+    assert [one.job.id for one in claim(store, SUBMIT, cores=Cores(4, slots=4), owner="boot/2")] == [another]
+
+
 def test_two_stores_see_each_others_work_at_once(make_store: MakeStore) -> None:
     app, engine = make_store(), make_store()
     assert engine.due([BUILDING], now()) == set()

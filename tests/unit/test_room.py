@@ -36,10 +36,9 @@ def room(store: SqliteJobStore, clock: HeldClock) -> Room:
 def test_at_first_and_while_no_job_starts_only_free_slots_count(
     store: SqliteJobStore, room: Room, system: ExecutionSystem
 ) -> None:
-    assert room.look(system) == Cores(2)
+    assert room.look(system) == Cores(2, slots=2)
     store.insert([{**a_job(), "status": "running", "execution": {"lane": LANE, "system": "here", "job_no": "1.1"}}])
-    assert room.look(system) == Cores(1)
-    assert room.taken == 1
+    assert room.look(system) == Cores(1, slots=2)
 
 
 def test_short_jobs_are_claimed_ahead_as_many_as_started_in_the_last_moment(
@@ -47,12 +46,12 @@ def test_short_jobs_are_claimed_ahead_as_many_as_started_in_the_last_moment(
 ) -> None:
     for cores in (1, 1):
         room.started(cores)
-    assert room.look(system) == Cores(2), "no more than there are slots: they may be long"
+    assert room.look(system) == Cores(2, slots=2), "no more than there are slots: they may be long"
     for cores in (2, 1):
         room.started(cores)
-    assert room.look(system) == Cores(2, ahead=3, widest=2)
+    assert room.look(system) == Cores(2, ahead=3, widest=2, slots=2)
     clock.move(AHEAD * 1.1)
-    assert room.look(system) == Cores(2), "none has started for a while: they are long"
+    assert room.look(system) == Cores(2, slots=2), "none has started for a while: they are long"
 
 
 def test_nothing_is_taken_ahead_while_another_engine_serves_the_lane(
@@ -61,16 +60,16 @@ def test_nothing_is_taken_ahead_while_another_engine_serves_the_lane(
     other = an_engine("other", lanes=(LANE,))
     store.engines.sign_in(other)
     room.started(cores=3)
-    assert room.look(system) == Cores(2)
+    assert room.look(system) == Cores(2, slots=2)
     store.engines.sign_out(other.id)
-    assert room.look(system) == Cores(2, ahead=1, widest=3)
+    assert room.look(system) == Cores(2, ahead=1, widest=3, slots=2)
 
 
 def test_an_engine_that_was_declared_dead_takes_nothing_ahead(store: SqliteJobStore, room: Room, system: ExecutionSystem) -> None:
     store.engines.sign_in(an_engine("other", lanes=(LANE,)))
     store.engines.sign_out("this")
     room.started(cores=3)
-    assert room.look(system) == Cores(2)
+    assert room.look(system) == Cores(2, slots=2)
 
 
 def test_nothing_is_taken_ahead_while_a_job_runs_that_the_system_does_not_count(
@@ -78,7 +77,7 @@ def test_nothing_is_taken_ahead_while_a_job_runs_that_the_system_does_not_count(
 ) -> None:
     room.started(cores=3)
     monkeypatch.setattr(system, "keeps_all", lambda _jobs: False)
-    assert room.look(system) == Cores(2)
+    assert room.look(system) == Cores(2, slots=2)
 
 
 def test_a_system_that_starts_at_once_or_refuses_gets_what_it_has_slots_for(
@@ -88,4 +87,4 @@ def test_a_system_that_starts_at_once_or_refuses_gets_what_it_has_slots_for(
     room.started(cores=3)
     assert room.look(system) is None
     monkeypatch.setattr(system, "slots", lambda: 3)
-    assert room.look(system) == Cores(3)
+    assert room.look(system) == Cores(3, slots=3)
