@@ -35,12 +35,17 @@ class StatusActor(LaneActor):
     def __init__(self, workplace: Workplace, system: str) -> None:
         super().__init__(workplace, system)
         self._endings = Endings(self.site.config, self.clock, self.beat)
-        self._questions = Questions(self.system, self.clock, self.beat)
-        self._glances = type(self.system).glance is not ExecutionSystem.glance
-        self._accounts_apart = accounts_apart(self.system)
+        self.ask(self.system)
         self._read_last = 0
         self._lost = 0
         self._fault: str | None = None
+
+    def ask(self, system: ExecutionSystem) -> None:
+        """The system that is asked from now on."""
+        self.system = system
+        self._questions = Questions(system, self.clock, self.beat)
+        self._glances = type(system).glance is not ExecutionSystem.glance
+        self._accounts_apart = accounts_apart(system)
 
     def boot(self) -> None:
         """A system that is out of reach keeps nobody from reading what jobs that ended there wrote."""

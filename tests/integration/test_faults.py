@@ -13,7 +13,7 @@ from execution_engine.clock import SystemClock
 from execution_engine.config import Database
 from execution_engine.store import open_store
 from tests.support.engine_fixtures import MakeEngine
-from tests.support.engines import Engine, ends, until
+from tests.support.engines import Engine, ends, leave_exit_record, until
 
 PLUGIN = '''
 import os
@@ -121,11 +121,6 @@ def test_a_document_that_says_it_runs_without_a_directory_costs_the_others_nothi
         client.store.insert([{"status": "running", "command": ["true"], "execution": execution}])
     assert ends(engine.run(*({"command": ["true"]} for _ in range(10)))) == [("finished", 0, None)] * 10
     assert not engine.state()["outages"]
-
-
-def leave_exit_record(directory: Path) -> None:
-    """As the job script would."""
-    (directory / ".execd" / "exit").write_text("0m0.0s 0m0.0s\n0m0.0s 0m0.0s\nexecd-exit-1 code=0 attempt=1 host=node7 end\n")
 
 
 def test_a_plug_in_that_raises_at_a_submission_does_not_lose_the_job(odd: Engine) -> None:

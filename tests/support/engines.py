@@ -176,6 +176,11 @@ def ends(jobs: list[dict[str, Any]]) -> list[tuple[str, int | None, str | None]]
     return [(job["status"], job["exit"]["code"], job["exit"]["reason"]) for job in jobs]
 
 
+def leave_exit_record(directory: Path) -> None:
+    """As the script of the job in this directory does whose command ended with 0."""
+    (directory / ".execd" / "exit").write_text("0m0.0s 0m0.0s\n0m0.0s 0m0.0s\nexecd-exit-1 code=0 attempt=1 host=node7 end\n")
+
+
 def end_processes(directory: Path) -> None:
     """Ends, by process id, whatever was started by an engine below the directory."""
     mine = [process for process in psutil.process_iter() if _belongs(process, directory)]
