@@ -156,8 +156,12 @@ class Actor(ABC):
 
     def renew(self) -> None:
         """Renews the leases, if there are any.  Raises LeaseLost when one of them is this actor's no longer."""
-        if self._held and self.store.renew(self.owner, self._new_lease()) < len(self._held):
+        if not self._held:
+            return
+        end = self.clock.monotonic() + self.settings.lease
+        if self.store.renew(self.owner, self._lease_from_now()) < len(self._held):
             raise LeaseLost("its leases ran out or were taken away")
+        self._leases_end = end
 
     def tell(self, **message: Any) -> None:
         """Sends a message to the monitor, with what was noted since the last one."""
@@ -212,7 +216,12 @@ class Actor(ABC):
         return job
 
     def _new_lease(self) -> datetime:
-        self._leases_end = self.clock.monotonic() + self.settings.lease
+        """Until when a job is held that is claimed now; the leases held already end no later for it."""
+        if not self._held:
+            self._leases_end = self.clock.monotonic() + self.settings.lease
+        return self._lease_from_now()
+
+    def _lease_from_now(self) -> datetime:
         return self.clock.now() + timedelta(seconds=self.settings.lease)
 
     def apply(self, changes: Iterable[Change]) -> set[str]:

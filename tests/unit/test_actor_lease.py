@@ -88,6 +88,19 @@ def test_an_actor_that_makes_progress_keeps_its_jobs_for_longer_than_one_lease(
     assert not taken, "nobody else may have what it works on"
 
 
+def test_an_actor_that_claims_more_keeps_what_it_holds_already(
+    store: SqliteJobStore, clock: HeldClock, make_worker: Callable[..., Worker]
+) -> None:
+    worker, held = make_worker(lambda: None), set()
+    for _ in range(8):
+        clock.move(LEASE / 4)
+        assert not others_claim(store, clock)
+        store.insert([a_job()])
+        held |= {claimed.job.id for claimed in worker.claim()}
+        worker.beat()
+    assert len(held) == 8
+
+
 def test_an_actor_whose_leases_were_taken_away_gives_up_long_before_they_would_have_ended(
     store: SqliteJobStore, clock: HeldClock, make_worker: Callable[..., Worker], told: list[str]
 ) -> None:
