@@ -16,6 +16,7 @@ LOST = 1 / 3
 
 
 @pytest.mark.benchmark
+@pytest.mark.alone
 def test_beside_a_mere_shell_wrapper_the_engine_is_at_most_a_third_slower_than_it_was():
     wanted = committed() * (1 - LOST)
     found: list[float] = []

@@ -74,6 +74,7 @@ class Storm:
         self.account = Account()
         self.given: dict[Any, jobs.Given] = {}
         self.problems: list[str] = []
+        self._noted: set[Any] = set()
         self._chance = random.Random(seed)
         self._engines = engines
         self._later: list[tuple[float, int, Callable[[], None]]] = []
@@ -138,7 +139,7 @@ class Storm:
         last, moved = (0, 0), time.monotonic()
         while time.monotonic() - moved < _PATIENCE * self.database.pace:
             self._turn()
-            state = (self._ended(), len(self.web.headers))
+            state = (self._ended(), len(self.web.headers), len(self._noted))
             if state != last:
                 last, moved = state, time.monotonic()
             if state[0] == len(self.given) and not self._later and time.monotonic() - moved > 2.0 and self._all_told():
@@ -160,7 +161,17 @@ class Storm:
 
     def _all_told(self) -> bool:
         told = {(headers["X-Execd-Job"], headers["X-Execd-Status"]) for headers in self.web.headers}
-        return all(any((str(job_id), end) in told for end in given.sort.ends) for job_id, given in self.given.items())
+        return self._all_noted() and all(
+            any((str(job_id), end) in told for end in given.sort.ends) for job_id, given in self.given.items()
+        )
+
+    def _all_noted(self) -> bool:
+        """Whether the database says of each job that its owner was told: an actor may have died between the two."""
+        for job_id in self.given.keys() - self._noted:
+            if self._patiently(lambda job_id=job_id: self.store.get(job_id))["times"].get("notified") is None:
+                return False
+            self._noted.add(job_id)
+        return True
 
     # --- jobs
 

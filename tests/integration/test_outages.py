@@ -260,6 +260,7 @@ def test_a_clock_that_jumps_by_an_hour_costs_no_job_and_no_time(
     engine.stop()
 
 
+@pytest.mark.alone
 def test_a_process_that_cannot_be_forked_is_forked_later(make_engine: MakeEngine, short_dir: Path) -> None:
     """The limit on processes does not bind root, so the engine is another user's then, one who may read what root may."""
     engine = make_engine(execution_systems=SLOTS, engine={"actor_linger": "0s"})

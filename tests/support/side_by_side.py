@@ -1,7 +1,7 @@
 """A pytest plug-in: how tests run side by side in several workers (pytest-xdist), and which of them do not.
 
 The tests of a file stay together, because they share engines; so do all that use the one Grid Engine cell, or the one replica
-set.  A test marked `benchmark` measures: it waits until no other test runs, and others wait for it.
+set.  A test marked `alone` waits until no other test runs, and others wait for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if not hasattr(item.config, "workerinput"):
         return (yield)
     shared_by_all_workers = Path(item.config.option.basetemp).parent
-    with _room(shared_by_all_workers, alone=item.get_closest_marker("benchmark") is not None):
+    with _room(shared_by_all_workers, alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 
