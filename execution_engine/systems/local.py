@@ -81,7 +81,8 @@ class Local(execution_systems.ExecutionSystem):
             return Health(False, f"cannot execute {_SHELL}")
         if processes.read(os.getpid()) is None:
             return Health(False, "cannot read /proc")
-        return Health(True, f"{self.slots()} slots")
+        trouble = self._keeper.trouble()
+        return Health(not trouble, trouble or f"{self.slots()} slots")
 
     # --- starting
 
@@ -154,7 +155,7 @@ class Local(execution_systems.ExecutionSystem):
         record, usage = read(directory, job.attempt)
         if usage is not None:
             return str(usage.identity)
-        if record is not None and self._is_running(record):
+        if record is not None and record.boot == processes.boot_id() and processes.is_alive(record.identity):
             return str(record.identity)
         marker = read_start_marker(Path(directory))
         if marker is None or marker.attempt != job.attempt:
@@ -169,6 +170,7 @@ class Local(execution_systems.ExecutionSystem):
 
     def get_statuses(self, jobs: Sequence[Job]) -> dict[str, Status]:
         """Found in the jobs' directories and in /proc; the keeper is asked only about those that seem to be nobody's."""
+        self._keeper.check()
         statuses = {}
         unclear: list[tuple[Job, Identity]] = []
         self._seen_ended.clear()
@@ -195,7 +197,10 @@ class Local(execution_systems.ExecutionSystem):
         record = _identify(job, records)
         if record is None or record.boot not in ("", processes.boot_id()):
             return Status.UNKNOWN, None
-        process = processes.find(record.identity)
+        try:
+            process = processes.find(record.identity)
+        except PermissionError:
+            return job.status, None  # something is there, and who may not look cannot say that it is not the job
         if process is None or not process.alive:
             return Status.UNKNOWN, record.identity
         keeper = Identity.parse(record.keeper)
@@ -213,7 +218,7 @@ class Local(execution_systems.ExecutionSystem):
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
         records = self._seen_ended.pop((job.text_id, job.attempt), None) or read(_directory(job), job.attempt)
-        usage, record = records.usage, record or _exit_record(job)
+        usage, record = records.usage, record or find_exit_record(Path(_directory(job)), job.attempt)
         if record is None and (usage is None or (usage.reason is None and not usage.signalled)):
             return self._without_record(job, records)
         if usage is None:
@@ -272,8 +277,11 @@ class Local(execution_systems.ExecutionSystem):
                 pids = ", ".join(str(process.pid) for process in missing)
                 raise ExecutionSystemError(f"process {pids} of {job.label} does not obey {number.name} yet", transient=True)
             others = [process for process in missing if process.identity != leader.identity]
-            for process in others or missing:
-                processes.send(process, number)
+            try:
+                for process in others or missing:
+                    processes.send(process, number)
+            except PermissionError as error:
+                raise ExecutionSystemError(f"{job.label} has a process of another user: {error}") from error
             time.sleep(_STOP_PAUSE)
 
     # --- common
@@ -287,9 +295,6 @@ class Local(execution_systems.ExecutionSystem):
     def _order(self, job: Job) -> Order:
         wanted = job.resources
         return Order(_directory(job), job.attempt, wanted.walltime, wanted.memory, self.context.kill_delay, wanted.cores)
-
-    def _is_running(self, record: ProcessRecord) -> bool:
-        return record.boot == processes.boot_id() and processes.is_alive(record.identity)
 
 
 def _lease_end(jobs: Iterable[Job]) -> float:
@@ -321,13 +326,9 @@ def _final_status(job: Job, usage: UsageRecord) -> Status:
     if usage.reason == "killed":
         return Status.KILLED
     code = usage.code
-    if code is None and (record := _exit_record(job)) is not None:  # an adopted job
+    if code is None and (record := find_exit_record(Path(_directory(job)), job.attempt)) is not None:  # an adopted job
         code = record.code
     return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
-
-
-def _exit_record(job: Job) -> ExitRecord | None:
-    return find_exit_record(Path(_directory(job)), job.attempt)
 
 
 def _last_words(job: Job) -> str:

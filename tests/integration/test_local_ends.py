@@ -13,6 +13,7 @@ from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems.execution_systems import Account
 from execution_engine.systems.local_keeper import processes
+from execution_engine.systems.local_keeper.client import KeeperClient
 from tests.support.execution_systems import local
 from tests.support.job_sites import JobSite, until
 
@@ -108,6 +109,15 @@ def test_a_process_that_escaped_to_a_session_of_its_own_is_killed_too(site: JobS
     site.system.kill(job)
     assert site.wait(job) is Status.KILLED
     assert not [process for process in escaped if processes.is_alive(process.identity)]
+
+
+def test_a_process_that_leaves_while_its_job_ends_is_ended_with_it(site: JobSite) -> None:
+    jobs = [site.start(["sh", "-c", "(setsid sh -c '(sleep 557 &)' &) ; echo"]) for _ in range(40)]
+    for job in jobs:
+        assert site.wait(job) is Status.FINISHED
+    held = KeeperClient(site.run_dir, "here")
+    until(lambda: not any(held.ask("holds", [(job.dir, job.attempt) for job in jobs])), "the keeper is done with them")
+    assert [process for job in jobs for process in site.processes_of(job)] == []
 
 
 def test_a_process_that_hides_by_clearing_its_environment_is_killed_with_its_parent(hasty_site: JobSite) -> None:

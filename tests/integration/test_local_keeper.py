@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +134,96 @@ def test_a_keeper_that_does_not_start_is_an_outage(site: JobSite) -> None:
         site.start(["true"])
     assert caught.value.transient
     assert "Is a directory" in (site.run_dir / "local-here.2.log").read_text()
+
+
+# --- found, whatever becomes of its files
+
+
+def _replace(path: Path) -> None:
+    path.unlink()
+    path.touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "take"),
+    [(["sock"], Path.unlink), (["lock"], Path.unlink), (["lock", "sock"], Path.unlink), (["sock"], _replace)],
+    ids=["socket", "lock", "both", "replaced"],
+)
+def test_it_is_found_again_when_its_socket_or_its_lock_was_taken_away(
+    site: JobSite, names: list[str], take: Callable[[Path], None]
+) -> None:
+    job = site.start(WAIT)
+    keeper = _keeper(site, job)
+    files = [site.run_dir / f"local-here.2.{name}" for name in names]
+    before = {file: file.stat().st_ino for file in files}
+    kept = [file.open() for file in files if file.suffix == ".lock"]  # so that its number is not used again at once
+    for file in files:
+        take(file)
+    until(lambda: all(file.exists() and file.stat().st_ino != before[file] for file in files), "lock and socket anew")
+    site.system.kill(job)
+    assert site.wait(job) is Status.KILLED
+    assert [process.pid for process in site.alive()] == [keeper.pid], "no other keeper"
+    assert "was taken away: made anew" in (site.run_dir / "local-here.2.log").read_text()
+    for file in kept:
+        file.close()
+
+
+def test_a_keeper_whose_place_another_one_took_leaves_it_to_that_one(site: JobSite) -> None:
+    job = site.start(WAIT)
+    first = _keeper(site, job)
+    os.kill(first.pid, signal.SIGSTOP)
+    for name in ("lock", "sock"):
+        (site.run_dir / f"local-here.2.{name}").unlink()
+    second = _keeper(site, site.start(WAIT))
+    assert second.identity != first.identity
+    os.kill(first.pid, signal.SIGCONT)
+    until(lambda: "another keeper has the lock" in (site.run_dir / "local-here.2.log").read_text(), "the first one sees it")
+    other = site.start(WAIT)
+    assert _keeper(site, other).identity == second.identity
+    site.file(job, "go").touch()
+    site.wait(job)
+    assert read(str(job.dir), 1).usage is not None
+
+
+def test_a_keeper_that_nobody_can_find_is_said_to_be_so(site: JobSite) -> None:
+    job = site.start(WAIT)
+    keeper = _keeper(site, job)
+    assert site.system.probe().ok
+    os.kill(keeper.pid, signal.SIGSTOP)
+    (site.run_dir / "local-here.2.sock").unlink()
+    health = site.system.probe()
+    assert not health.ok
+    assert "its socket local-here.2.sock is gone" in health.message
+    with pytest.raises(ExecutionSystemError, match=r"its socket local-here\.2\.sock is gone") as caught:
+        site.another_actor().get_statuses([job])
+    assert caught.value.transient
+    os.kill(keeper.pid, signal.SIGCONT)
+    until(lambda: site.system.probe().ok, "it is found again")
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+def test_connections_without_end_cost_it_nothing_but_some_patience(site: JobSite, known_before: bool) -> None:
+    """Whether it knows its limit on open files or meets it."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        if known_before:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+        job = site.start(WAIT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    keeper = _keeper(site, job)
+    resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (100, limits[1]))
+    path = str(site.run_dir / "local-here.2.sock")
+    with ExitStack() as crowd:
+        for _ in range(110):
+            one = crowd.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            until(lambda one=one: one.connect_ex(path) == 0, "a place at its door")  # type: ignore[misc]
+        site.file(job, "go").touch()
+        assert site.wait(job) is Status.ERROR
+    other = site.start("exit 3")
+    assert site.wait(other) is Status.ERROR
+    assert _keeper(site, other).identity == keeper.identity
 
 
 # --- its death

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -28,7 +29,11 @@ IDLE = 10.0
 _REACH_TIMEOUT = 15.0
 _ANSWER_TIMEOUT = 30.0
 _ATTEMPTS = 3
-_PAUSE = 0.01
+_PAUSES = (0.01, 0.5)
+"""Seconds between two tries to reach a keeper, at first and at most: one whose socket is gone makes it anew within seconds."""
+_CHECK_INTERVAL = 5.0
+_GRACE = 0.5
+"""Seconds in which a keeper may have its lock and not yet, or no longer, its socket: it begins or ends."""
 
 
 class KeeperClient:
@@ -38,6 +43,7 @@ class KeeperClient:
         self._run_dir = run_dir
         self._name = name
         self._idle = idle
+        self._check_at = 0.0
         self._base = f"local-{safe_name(name)}.{PROTOCOL}"
 
     def ask(self, op: str, jobs: list[Any], **more: Any) -> list[Any]:
@@ -80,6 +86,45 @@ class KeeperClient:
                 raise
         raise ConnectionResetError(f"the keeper of {self._name} ended {_ATTEMPTS} times over {op}; see {self._log}")
 
+    def check(self) -> None:
+        """Raises ExecutionSystemError(transient=True) when there is trouble.  Looks every few seconds only."""
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _CHECK_INTERVAL
+            if trouble := self.trouble():
+                self._check_at = 0.0
+                raise ExecutionSystemError(trouble, transient=True)
+
+    def trouble(self) -> str:
+        """What is wrong with the keeper that runs; empty when nothing is, or none runs.  Starts nothing."""
+        deadline = time.monotonic() + _GRACE
+        try:
+            while self._is_locked():
+                with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+                    connection.settimeout(_GRACE)
+                    if self._connect(connection) is not False:
+                        return ""
+                if time.monotonic() > deadline:
+                    return f"its keeper runs, but its socket {self._base}.sock is gone; the keeper makes it anew within seconds"
+                time.sleep(_PAUSES[0])
+        except OSError as error:
+            return f"its keeper cannot be reached: {error}"
+        return ""
+
+    def _is_locked(self) -> bool:
+        """Whether a keeper has the lock."""
+        try:
+            lock = os.open(self._run_dir / f"{self._base}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(lock)
+
     @property
     def _log(self) -> Path:
         return self._run_dir / f"{self._base}.log"
@@ -97,25 +142,33 @@ class KeeperClient:
     def _connected(self) -> Iterator[socket.socket]:
         """A connection to the keeper, which is started if there is none."""
         deadline = time.monotonic() + _REACH_TIMEOUT
+        pause, longest = _PAUSES
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
             connection.settimeout(_ANSWER_TIMEOUT)
             try:
-                while not self._connect(connection):
+                while (there := self._connect(connection)) is not True:
                     if time.monotonic() > deadline:
                         raise ExecutionSystemError(f"no keeper of {self._name} answers; see {self._log}", transient=True)
-                    self._start()
-                    time.sleep(_PAUSE)
+                    if there is False:
+                        self._start()
+                    time.sleep(pause)
+                    pause = min(2 * pause, longest)
             except OSError as error:
                 raise ExecutionSystemError(f"cannot reach the keeper of {self._name}: {error}", transient=True) from error
             yield connection
 
-    def _connect(self, connection: socket.socket) -> bool:
-        """False when nobody listens.  Goes through the directory's descriptor: a socket's path may have 107 characters only."""
+    def _connect(self, connection: socket.socket) -> bool | None:
+        """False when nobody listens, None when too many wait to be heard.
+
+        Goes through the directory's descriptor: a socket's path may have 107 characters only.
+        """
         directory = os.open(self._run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             connection.connect(f"/proc/self/fd/{directory}/{self._base}.sock")
         except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except BlockingIOError:
+            return None
         finally:
             os.close(directory)
         return True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import sys
 import time
 from typing import NamedTuple
 
 from execution_engine.systems.local_keeper import processes
+from execution_engine.systems.local_keeper.complaints import complain
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
 from execution_engine.systems.local_keeper.records import TRANSIENT, Order, UsageRecord, append
 
@@ -19,6 +18,9 @@ NEWBORN = 0.25
 forked and that is not yet the command, would lose the signal, and the job would run on until SIGKILL."""
 FORCED_DELAY = 2.0
 """Seconds that the job's shell has, after its processes were killed, to write the exit record."""
+AGAIN = 0.02
+"""Seconds after which a job of which nothing was seen is looked at once more: a process between two programs shows no
+environment, by which it could be told."""
 RETRY = 1.0
 GIVE_UP = 60.0
 """Seconds between attempts to write the usage on a disk that is full, and after which the keeper gives up."""
@@ -51,6 +53,12 @@ class KeptJob:
         """nothing of it is left; it may still have to be accounted for"""
         self._reaper = reaper
         self._known: set[Identity] = set()
+        self._beyond: set[Identity] = set()
+        """processes that run as another user by now, and could not be ended"""
+        self._unseen = 0
+        """looks in a row at which nothing of it was seen; at the second it is gone"""
+        self._alone = False
+        """its shell got SIGTERM, because it was alone"""
         self._looked_at = 0.0
         self._started = leader.start / processes.TICKS
         self._stage = RUNNING
@@ -75,6 +83,8 @@ class KeptJob:
 
     def due(self) -> float:
         """When it must be looked at, whatever else happens; a step that did not succeed is due again after a moment."""
+        if self._unseen == 1:
+            return self._looked_at + AGAIN
         moment = float("inf")
         if self._ended is not None and not self._written:
             moment = self._write_at
@@ -90,7 +100,7 @@ class KeptJob:
         """Its living processes."""
         members = table.members(self.leader, self._reaper, (self.order.directory, self.order.attempt), self._known)
         self._known = {process.identity for process in members}
-        return members
+        return [process for process in members if process.identity not in self._beyond]
 
     def reaped(self, ended: Ended, now: float) -> None:
         """Its script has ended."""
@@ -98,7 +108,11 @@ class KeptJob:
 
     def conclude(self, now: float) -> None:
         """Writes its usage.  For a job of which nothing is left."""
-        self._conclude([], now)
+        self._conclude(now, is_gone=True)
+
+    def postpone(self, now: float) -> None:
+        """It cannot be looked at now."""
+        self._looked_at = now
 
     def look(self, table: ProcessTable, now: float) -> None:
         """Compares it with its limits, takes the next step of its end if that is due, and writes its usage when it ended."""
@@ -114,7 +128,8 @@ class KeptJob:
             reason = self._wanted or self._exceeded(members, now)
             if reason and self._ask(members, now):
                 self._reason = reason
-        self._conclude(members, now)
+        self._unseen = 0 if members else self._unseen + 1
+        self._conclude(now, is_gone=self._unseen > 1)
 
     def end(self, reason: str, table: ProcessTable, now: float) -> None:
         """Begins to end it, unless that has begun: SIGTERM, after `kill_delay` SIGKILL.  Only the first reason counts."""
@@ -147,30 +162,44 @@ class KeptJob:
         A shell that is alone gets it: it has not yet started the command, and will pass it on.
         """
         others = [process for process in members if process.pid != self.leader.pid]
-        told = [process for process in others or members if processes.send(process, signal.SIGTERM)]
+        told = [process for process in others or members if self._send(process, signal.SIGTERM)]
         for process in members:
             if process.stopped:
-                processes.send(process, signal.SIGCONT)
+                self._send(process, signal.SIGCONT)
         if told:
-            self._stage, self._stage_ends = ASKED, now + self.order.kill_delay
+            self._stage, self._stage_ends, self._alone = ASKED, now + self.order.kill_delay, not others
         return bool(told)
 
     def _press(self, members: list[Process], now: float) -> None:
         """The next step when the time of the last is over.  From KILLED on each look kills what has appeared since."""
         if self._stage in (ASKED, KILLED) and now >= self._stage_ends:
             self._stage, self._stage_ends = self._stage + 1, now + FORCED_DELAY
+        others = [process for process in members if process.pid != self.leader.pid]
         if self._stage >= KILLED:
-            for process in members:
-                if self._stage == ERASED or process.pid != self.leader.pid:
-                    processes.send(process, signal.SIGKILL)
+            for process in members if self._stage == ERASED else others:
+                self._send(process, signal.SIGKILL)
+        elif self._alone and others:  # the shell had begun to start the command
+            self._alone = False
+            for process in others:
+                self._send(process, signal.SIGTERM)
 
-    def _conclude(self, members: list[Process], now: float) -> None:
+    def _send(self, process: Process, number: signal.Signals) -> bool:
+        """Whether it is there to be told.  What may not be told at the very end is left to its user, and counts no longer."""
+        try:
+            return processes.send(process, number)
+        except PermissionError as error:
+            if self._stage == ERASED:
+                self._beyond.add(process.identity)
+                complain(f"the job in {self.order.directory} leaves a process behind: {error}")
+            return True
+
+    def _conclude(self, now: float, *, is_gone: bool) -> None:
         """Writes the usage: at once after an end of its own, else when nothing is left; it is over when both are true."""
         if self._ended is None:
             return
-        if not self._written and now >= self._write_at and not (members and self._reason):
+        if not self._written and now >= self._write_at and (is_gone or not self._reason):
             self._write(self._ended, now)
-        self.over = self._written and not members
+        self.over = self._written and is_gone
 
     def _write(self, ended: Ended, now: float) -> None:
         wall = max(0.0, self._ended_at - self._started)
@@ -193,8 +222,7 @@ class KeptJob:
             self._write_at = now + RETRY
             self._written = error.errno not in TRANSIENT or now > self._ended_at + GIVE_UP
             if self._written:
-                with contextlib.suppress(OSError):  # the log is on a full disk, too
-                    print(f"the usage of process {self.leader} is lost: {error}", file=sys.stderr, flush=True)
+                complain(f"the usage of process {self.leader} is lost: {error}")
         else:
             self._written = True
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from execution_engine.systems.local_keeper import processes
-from execution_engine.systems.local_keeper.kept_job import SAMPLE, Ended, KeptJob
+from execution_engine.systems.local_keeper.complaints import complain
+from execution_engine.systems.local_keeper.kept_job import RETRY, SAMPLE, Ended, KeptJob
 from execution_engine.systems.local_keeper.processes import Births, Identity, ProcessTable
 from execution_engine.systems.local_keeper.records import (
     SCRIPT_LOG,
@@ -99,7 +100,7 @@ class KeptJobs:
         job = self._jobs.get((order.directory, order.attempt))
         if job is not None:
             return job
-        process = processes.find(leader)
+        process = processes.find(leader) if processes.is_alive(leader) else None
         reaper = process.parent if process is not None else os.getppid()
         adopted = KeptJob(order, leader, parent=False, reaper=reaper)
         if not adopted.members(table()):
@@ -243,7 +244,15 @@ class KeptJobs:
 
     def _look(self, jobs: list[KeptJob]) -> None:
         begun = time.monotonic()
-        table = ProcessTable.now()
+        now = processes.uptime()
+        try:
+            table = ProcessTable.now()
+        except OSError as error:  # no descriptor is left, say
+            complain(f"cannot look at the processes now: {error}")
+            for job in jobs:
+                job.postpone(now)
+            self._look_at = now + RETRY
+            return
         now = processes.uptime()
         for job in jobs:
             job.look(table, now)

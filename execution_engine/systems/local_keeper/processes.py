@@ -7,6 +7,7 @@ A process is identified by its pid and its start time; a pid alone may be anothe
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -65,10 +66,10 @@ class Process(NamedTuple):
 
 
 def read(pid: int) -> Process | None:
-    """The process with this pid, zombies included, or None."""
+    """The process with this pid, zombies included, or None.  Raises PermissionError for one that is hidden (`hidepid`)."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError):
         return None
     try:
         content = os.read(descriptor, _STAT_SIZE)
@@ -89,8 +90,16 @@ def read(pid: int) -> Process | None:
     )
 
 
+def _visible(pid: int) -> Process | None:
+    """The process, or None, also for one that is hidden: it is another user's."""
+    try:
+        return read(pid)
+    except PermissionError:
+        return None
+
+
 def find(identity: Identity) -> Process | None:
-    """This very process, zombies included, or None."""
+    """This very process, zombies included, or None.  Raises PermissionError as `read` does."""
     process = read(identity.pid)
     return process if process is not None and process.start == identity.start else None
 
@@ -107,17 +116,20 @@ def session_leader(pid: int, command: bytes) -> tuple[str, Identity] | None:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             first, second, *_ = (*file.read().split(b"\0"), b"")
             owner = os.fstat(file.fileno()).st_uid
+        process = read(pid) if first == command and owner == os.geteuid() else None
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    process = read(pid) if first == command and owner == os.geteuid() else None
     if process is None or not process.alive or process.session != process.pid:
         return None
     return os.fsdecode(second), process.identity
 
 
 def is_alive(identity: Identity) -> bool:
-    """Whether this very process is there, and not a zombie."""
-    process = find(identity)
+    """Whether this very process is there, and not a zombie.  Of one that is hidden nobody can say that it is gone."""
+    try:
+        process = find(identity)
+    except PermissionError:
+        return True
     return process is not None and process.alive
 
 
@@ -132,8 +144,15 @@ class ProcessTable:
 
     @classmethod
     def now(cls) -> ProcessTable:
-        """The processes of this moment; costs about 10 µs each."""
-        return cls(process for name in os.listdir("/proc") if name.isdecimal() and (process := read(int(name))) is not None)
+        """The processes of this moment; costs about 10 µs each.
+
+        Not of one moment, as they are read one after the other: a process that came late and lost its parent early would be
+        missed, or be seen as another's.  So this process' own children, whom it inherited perhaps, are read once more at the end.
+        """
+        found = {pid: process for name in os.listdir("/proc") if name.isdecimal() and (process := _visible(pid := int(name)))}
+        mine = orphans(pid for pid, process in found.items() if process.parent == os.getpid())
+        found.update((pid, process) for pid in mine or () if (process := _visible(pid)))
+        return cls(found.values())
 
     def members(
         self, leader: Identity, reaper: int, job: tuple[str, int], known: Collection[Identity] = frozenset()
@@ -180,10 +199,10 @@ def _carries(pid: int, directory: str, attempt: int) -> bool:
 
 
 def send(target: Process, number: signal.Signals) -> bool:
-    """Signals this very process; False when it is gone (or has become another user's)."""
+    """Signals this very process; False when it is gone.  Raises PermissionError when it has become another user's."""
     try:
         descriptor = os.pidfd_open(target.pid)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return False
     except OSError:  # a kernel before 5.3 has none; the window between look and signal is then some microseconds
         return is_alive(target.identity) and _kill(target.pid, number)
@@ -191,8 +210,10 @@ def send(target: Process, number: signal.Signals) -> bool:
         if not is_alive(target.identity):
             return False
         signal.pidfd_send_signal(descriptor, number)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return False
+    except PermissionError as error:
+        raise _foreign(target.pid) from error
     finally:
         os.close(descriptor)
     return True
@@ -201,9 +222,15 @@ def send(target: Process, number: signal.Signals) -> bool:
 def _kill(pid: int, number: signal.Signals) -> bool:
     try:
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return False
+    except PermissionError as error:
+        raise _foreign(pid) from error
     return True
+
+
+def _foreign(pid: int) -> PermissionError:
+    return PermissionError(errno.EPERM, f"process {pid} may not be signalled: it runs as another user")
 
 
 def shared_memory(processes: Iterable[Process]) -> int:
@@ -252,11 +279,14 @@ def _ticks() -> int:
 
 
 def orphans(known: Iterable[int]) -> set[int] | None:
-    """The pids of this process' children that are not among the known ones; None where the kernel does not list children."""
+    """The pids of this process' children that are not among the known ones; None where they cannot be listed.
+
+    None is left out: children are added at the end, and only this process takes them away.
+    """
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
             return set(map(int, file.readall().split())).difference(known)
-    except FileNotFoundError:
+    except OSError:  # a kernel that does not list them, or no descriptor left
         return None
 
 

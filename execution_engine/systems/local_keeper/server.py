@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -23,14 +23,21 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from execution_engine.systems.local_keeper.address import Address
 from execution_engine.systems.local_keeper.batch import Batch
+from execution_engine.systems.local_keeper.complaints import bound_log, complain
 from execution_engine.systems.local_keeper.kept_jobs import KeptJobs, Refusal
 from execution_engine.systems.local_keeper.processes import Identity, ProcessTable, uptime
 from execution_engine.systems.local_keeper.records import Order
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 1 << 16
-_BACKLOG = 64
+_CHECK_INTERVAL = 5.0
+"""Seconds between two looks at whether this keeper can be found."""
+_DEAF = 0.5
+"""Seconds without new connections after one could not be had."""
+_SILENT = 60.0
+"""Seconds after which a connection that says nothing makes room for another, where there are too many."""
 _NEWS_INTERVAL = 0.05
 """Seconds between two hints to the monitor: the first comes at once, and those of many short jobs together."""
 
@@ -41,6 +48,7 @@ class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.socket = connection
+        self.heard_at = uptime()
         self._request = bytearray()
         self._answer = bytearray()
 
@@ -63,6 +71,7 @@ class _Connection:
         chunk = self.socket.recv(_CHUNK)
         if not chunk:
             raise ConnectionResetError
+        self.heard_at = uptime()
         self._request += chunk
         *complete, rest = self._request.split(b"\n") if b"\n" in chunk else [self._request]
         self._request = bytearray(rest)
@@ -78,12 +87,17 @@ class _Connection:
 
 
 class Keeper:
-    """The loop.  `listener`, the job script's path and `home` come from `main`."""
+    """The loop.  `address`, taken, the job script's path and `home` come from `main`."""
 
-    def __init__(self, name: str, script: str, home: str, directory: int, listener: socket.socket, idle: float) -> None:
+    def __init__(self, name: str, script: str, home: str, directory: int, address: Address, idle: float) -> None:
         self._name = name
         self._directory = directory
-        self._listener = listener
+        self._address = address
+        self._listening: socket.socket | None = None
+        self._deaf_until = 0.0
+        self._check_at = uptime() + _CHECK_INTERVAL
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        """connections at a time: what else it does takes descriptors, too"""
         self._idle = idle
         self._talked = uptime()
         self._connections: dict[int, _Connection] = {}
@@ -103,15 +117,15 @@ class Keeper:
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         self._selector.register(children, selectors.EVENT_READ)
-        self._selector.register(self._listener, selectors.EVENT_READ)
         while not self._is_idle():
+            self._listen()
             for key, _ in self._selector.select(self._wait_time()):
                 if key.fileobj is children:
                     children.recv(_CHUNK)
-                elif key.fileobj is self._listener:
-                    self._accept()
-                else:
-                    self._serve(self._connections[key.fd])
+                elif key.fileobj is self._listening:
+                    self._accept(self._listening)
+                elif (connection := self._connections.get(key.fd)) is not None:
+                    self._serve(connection)
             self._jobs.reap()
             self._proceed()
             if self._jobs.attend():
@@ -129,14 +143,59 @@ class Keeper:
             moments.append(self._news_at)
         if not self._jobs and not self._connections:
             moments.append(self._talked + self._idle)
-        first = min(moments)
-        return None if first == float("inf") else max(0.0, first - uptime())
+        moments.append(self._check_at if self._listening is not None else min(self._check_at, self._deaf_until))
+        return max(0.0, min(moments) - uptime())
 
-    def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            connection = _Connection(self._listener.accept()[0])
-            self._connections[connection.socket.fileno()] = connection
-            self._selector.register(connection.socket, connection.events)
+    def _listen(self) -> None:
+        """Sees to it that this keeper is found, and hears who comes, unless it has to be deaf for a moment."""
+        now = uptime()
+        if now >= self._check_at:
+            self._check_at = now + _CHECK_INTERVAL
+            self._check_address()
+        wanted = self._address.listener if now >= self._deaf_until else None
+        if wanted is not self._listening:
+            if self._listening is not None:
+                self._selector.unregister(self._listening)
+            if wanted is not None:
+                self._selector.register(wanted, selectors.EVENT_READ)
+            self._listening = wanted
+
+    def _check_address(self) -> None:
+        if self._address.is_whole():
+            return
+        if self._listening is not None:
+            self._selector.unregister(self._listening)
+            self._listening = None
+        try:
+            self._address.restore()
+        except OSError as error:
+            complain(f"nobody finds this keeper, and it cannot make its lock and its socket anew: {error}")
+        else:
+            found = "made anew" if self._address.listener is not None else "another keeper has the lock"
+            complain(f"the lock or the socket of this keeper was taken away: {found}")
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection = _Connection(listener.accept()[0])
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:  # no descriptor, no memory: who comes waits, and who has said nothing for long comes again
+            complain(f"cannot take a connection now: {error}")
+            self._most = max(1, len(self._connections) // 2)
+            self._make_room(0.0)
+            self._deaf_until = uptime() + _DEAF
+            return
+        self._connections[connection.socket.fileno()] = connection
+        self._selector.register(connection.socket, connection.events)
+        if len(self._connections) >= self._most:
+            self._make_room(_SILENT)
+            self._deaf_until = uptime() + _DEAF
+
+    def _make_room(self, silent: float) -> None:
+        """Hangs up on those who have said nothing for so many seconds, where there are too many, and wait for nothing."""
+        for connection in sorted(self._connections.values(), key=lambda each: each.heard_at)[: 1 - self._most]:
+            if connection not in self._batches and connection.heard_at + silent <= uptime():
+                self._forget(connection)
 
     def _serve(self, connection: _Connection) -> None:
         self._talked = uptime()
@@ -145,7 +204,9 @@ class Keeper:
                 self._answer(connection, line)
         except BlockingIOError:
             return
-        except ConnectionError:
+        except OSError as error:  # also of what was asked: it is asked again
+            if not isinstance(error, ConnectionError):
+                complain(f"cannot answer now: {error}")
             self._forget(connection)
         else:
             self._flush(connection)
@@ -233,28 +294,15 @@ def main() -> None:
     os.umask(0o077)
     os.chdir("/")
     directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    lock = os.open(f"{base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    address = Address(directory, base)
+    if not address.take():
         return  # another one serves, or will at once
-    listener = _listen(directory, f"{base}.sock")
+    with contextlib.suppress(OSError):
+        bound_log()
     if os.fork():
         os._exit(0)
     setproctitle(f"execd: local {name}")
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what jobs leave behind becomes our child
     run = os.fstat(directory)
-    Keeper(name, script, f"{run.st_dev}.{run.st_ino}/{base}", directory, listener, float(idle)).serve()
-    os.unlink(f"{base}.sock", dir_fd=directory)
-
-
-def _listen(directory: int, name: str) -> socket.socket:
-    """A socket in the directory, whatever the length of its path.  The lock is ours, so one that is there is a dead keeper's."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.setblocking(False)
-    listener.bind(f"/proc/self/fd/{directory}/{name}")
-    os.chmod(name, 0o600, dir_fd=directory)
-    listener.listen(_BACKLOG)
-    return listener
+    Keeper(name, script, f"{run.st_dev}.{run.st_ino}/{base}", directory, address, float(idle)).serve()
+    address.give_up()
