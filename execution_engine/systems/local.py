@@ -24,16 +24,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from execution_engine.errors import ExecutionSystemError, NotSupported, SystemFull
-from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord, find_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import ExitRecord, find_exit_record, read_start_marker
 from execution_engine.jobs.job import Job, Usage
 from execution_engine.jobs.status import Status
-from execution_engine.quantities import format_duration, format_size
 from execution_engine.systems import execution_systems
 from execution_engine.systems.execution_systems import Account, Health, Started
+from execution_engine.systems.local_ends import explain, final_status, last_words
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
-from execution_engine.systems.local_keeper.records import SCRIPT_LOG, Order, ProcessRecord, Records, UsageRecord, read
+from execution_engine.systems.local_keeper.records import Order, ProcessRecord, Records, read
 from execution_engine.users import nearest
 
 _STOP_TIMEOUT = 2.0
@@ -193,7 +193,7 @@ class Local(execution_systems.ExecutionSystem):
         records = read(_directory(job), job.attempt)
         if records.usage is not None:
             self._seen_ended[job.text_id, job.attempt] = records
-            return _final_status(job, records.usage), None
+            return final_status(job, records.usage), None
         record = _identify(job, records)
         if record is None or record.boot not in ("", processes.boot_id()):
             return Status.UNKNOWN, None
@@ -213,7 +213,7 @@ class Local(execution_systems.ExecutionSystem):
             return seen
         usage = read(_directory(job), job.attempt).usage
         if usage is not None:
-            return _final_status(job, usage)
+            return final_status(job, usage)
         return Status.RUNNING if held else Status.UNKNOWN
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
@@ -226,7 +226,7 @@ class Local(execution_systems.ExecutionSystem):
         adopted = usage.code is None  # its end was seen late then
         wall = record.wall if adopted and record is not None and record.wall is not None else usage.wall
         used = Usage(wall=wall, cpu=usage.cpu, memory=usage.memory, host=socket.gethostname())
-        return Account(usage.reason, usage.code, used, _explain(job, usage))
+        return Account(usage.reason, usage.code, used, explain(job, usage))
 
     def _without_record(self, job: Job, records: Records) -> Account | None:
         """On this host nothing is late: what is not there now was never written."""
@@ -235,7 +235,7 @@ class Local(execution_systems.ExecutionSystem):
             return None
         if process.boot not in ("", processes.boot_id()):
             return Account("node lost", message="the machine was started anew while it ran")
-        return Account("no exit record", message=_last_words(job))
+        return Account("no exit record", message=last_words(job))
 
     # --- ending, stopping
 
@@ -320,32 +320,3 @@ def _identify(job: Job, records: Records) -> ProcessRecord | None:
     if native is None or (record is not None and record.identity == native):
         return record
     return ProcessRecord(native.pid, native.start, boot="", attempt=job.attempt, keeper="")
-
-
-def _final_status(job: Job, usage: UsageRecord) -> Status:
-    if usage.reason == "killed":
-        return Status.KILLED
-    code = usage.code
-    if code is None and (record := find_exit_record(Path(_directory(job)), job.attempt)) is not None:  # an adopted job
-        code = record.code
-    return Status.FINISHED if code == 0 and usage.reason is None else Status.ERROR
-
-
-def _last_words(job: Job) -> str:
-    """What the job script itself said last: for example that the disk is full."""
-    try:
-        lines = (Path(_directory(job)) / SCRIPT_LOG).read_text(errors="replace").splitlines()
-    except OSError as error:
-        return f"its directory cannot be read: {error.strerror}"
-    said = [line for line in lines if line.startswith("execd: ")] or [line for line in lines if JOB_SCRIPT in line]
-    return said[-1][:500] if said else ""
-
-
-def _explain(job: Job, usage: UsageRecord) -> str:
-    if usage.reason == "walltime":
-        return f"ended after {format_duration(usage.wall)}, {format_duration(job.resources.walltime)} were allowed"
-    if usage.reason == "memory":
-        return f"used {format_size(usage.memory or 0)}, {format_size(job.resources.memory)} were allowed"
-    if usage.code is None:
-        return "its keeper was replaced while it ran: what it used is not fully known"
-    return ""

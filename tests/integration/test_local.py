@@ -152,10 +152,10 @@ def test_a_job_that_was_not_built_is_refused(site: JobSite) -> None:
 def test_a_run_directory_that_cannot_be_used_is_an_outage_and_starts_nothing(site: JobSite) -> None:
     job = site.job("echo run >>runs")
     site.run_dir.rmdir()
-    assert not site.system.probe().ok
     with pytest.raises(ExecutionSystemError) as caught:
         site.system.run(job)
     assert caught.value.transient
+    assert not site.system.probe().ok
     assert not site.file(job, "runs").exists()
 
 

@@ -44,6 +44,7 @@ class KeeperClient:
         self._name = name
         self._idle = idle
         self._check_at = 0.0
+        self._failed = ""
         self._base = f"local-{safe_name(name)}.{PROTOCOL}"
 
     def ask(self, op: str, jobs: list[Any], **more: Any) -> list[Any]:
@@ -95,7 +96,7 @@ class KeeperClient:
                 raise ExecutionSystemError(trouble, transient=True)
 
     def trouble(self) -> str:
-        """What is wrong with the keeper that runs; empty when nothing is, or none runs.  Starts nothing."""
+        """What is wrong with the keeper that runs, or that could not be reached last; else empty.  Starts nothing."""
         deadline = time.monotonic() + _GRACE
         try:
             while self._is_locked():
@@ -108,7 +109,7 @@ class KeeperClient:
                 time.sleep(_PAUSES[0])
         except OSError as error:
             return f"its keeper cannot be reached: {error}"
-        return ""
+        return self._failed
 
     def _is_locked(self) -> bool:
         """Whether a keeper has the lock."""
@@ -154,7 +155,9 @@ class KeeperClient:
                     time.sleep(pause)
                     pause = min(2 * pause, longest)
             except OSError as error:
-                raise ExecutionSystemError(f"cannot reach the keeper of {self._name}: {error}", transient=True) from error
+                self._failed = f"cannot reach the keeper of {self._name}: {error}"
+                raise ExecutionSystemError(self._failed, transient=True) from error
+            self._failed = ""
             yield connection
 
     def _connect(self, connection: socket.socket) -> bool | None:
