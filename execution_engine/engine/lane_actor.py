@@ -5,6 +5,9 @@ from __future__ import annotations
 from execution_engine.engine.actor import Actor, Workplace
 from execution_engine.engine.assembly import lane
 
+ASIDE = "its system cannot be asked about it: "
+"""How the last crash of a job is told that is set aside: what it ended was no request."""
+
 
 class LaneActor(Actor):
     """Makes the system, opens it after the fork and closes it at the end."""

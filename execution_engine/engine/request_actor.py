@@ -9,6 +9,8 @@ from dataclasses import replace
 from execution_engine import events
 from execution_engine.engine.actor import Actor, Stop, Workplace, is_healthy
 from execution_engine.engine.assembly import lane
+from execution_engine.engine.lane_actor import ASIDE
+from execution_engine.engine.questions import Questions
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, NotSupported, StoreError
 from execution_engine.jobs.attempts import next_attempt
@@ -74,7 +76,7 @@ class RequestActor(Actor):
     def _status(self, system: ExecutionSystem, job: Job) -> Status:
         """What the job is now.  The first question is about all jobs of the batch that seem to be asked in vain."""
         if self._statuses is None:
-            self._statuses = system.get_statuses(self._doubtful)
+            self._statuses = Questions(system, self.clock, self.beat).statuses(self._doubtful)
         return self._statuses.get(job.text_id, job.status)
 
     def _answer_or_blame(self, job: Job | BrokenJob) -> Change | None:
@@ -95,7 +97,7 @@ class RequestActor(Actor):
         if isinstance(job, BrokenJob):
             return self._answer_broken(job)
         what = job.request
-        if job.lease.crashes >= self.settings.crashes:
+        if job.lease.crashes >= self.settings.crashes and not job.lease.crash.startswith(ASIDE):
             return self._refuse(job, f"carrying it out failed {job.lease.crashes} times: {job.lease.crash}")
         why = self._refusal(job, what)
         if _is_on_system(job) and self._system is None:

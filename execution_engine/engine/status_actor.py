@@ -10,7 +10,7 @@ from execution_engine import events
 from execution_engine.engine import file_system
 from execution_engine.engine.actor import STORE_INTERVAL, Workplace
 from execution_engine.engine.endings import Endings, copies_of, has_started, last_record_of, record_of, tell_copies
-from execution_engine.engine.lane_actor import LaneActor
+from execution_engine.engine.lane_actor import ASIDE, LaneActor
 from execution_engine.engine.questions import Questions
 from execution_engine.engine.verdict import Observed
 from execution_engine.errors import ExecutionSystemError
@@ -209,7 +209,7 @@ class StatusActor(LaneActor):
     def _set_aside(self, job: Job) -> None:
         """It is on its system and may do well there: it is followed by its exit record, and asked about again after a while."""
         pause = min(_SET_ASIDE * 2.0 ** min(job.lease.crashes - self.settings.crashes, 10), _LONGEST_ASIDE)
-        why = job.lease.crash
+        why = ASIDE + job.lease.crash.removeprefix(ASIDE)
         self.apply([Change(job, job.status, crash=why, due_at=self.due_in(pause))])
         events.emit("job.set_aside", job=job.text_id, label=job.label, seconds=pause, why=why)
 

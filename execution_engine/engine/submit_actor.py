@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -154,12 +154,34 @@ class SubmitActor(LaneActor):
     def _adopt(self, claims: Iterable[Claimed]) -> tuple[list[Change], list[Claimed]]:
         """Jobs whose submission was cut short and that the system has after all, and the others."""
         begun = [claimed.job for claimed in claims if isinstance(claimed.job, Job) and claimed.was is Status.SUBMITTING]
-        adopted: dict[str, Change] = {}
-        for job, native in self.system.find_many(begun) if begun else ():
+        adopted: list[Change] = []
+        unsure: list[Change] = []
+        for job, native in self._find(begun):
             self.beat()
-            if native is not None:
-                adopted[str(job.id)] = self._submitted(job, Started(native), why="found in the system under its name")
-        return list(adopted.values()), [claimed for claimed in claims if str(claimed.job.id) not in adopted]
+            if isinstance(native, Exception):
+                unsure.append(self._unsure(job, native, "find"))
+            elif native is not None:
+                adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
+        self.apply(unsure)
+        known = {str(change.job.id) for change in (*adopted, *unsure)}
+        return adopted, [claimed for claimed in claims if str(claimed.job.id) not in known]
+
+    def _find(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
+        """The native ids under which the system has these jobs; a job that cannot be looked for has the exception."""
+        found: set[str] = set()
+        try:
+            for job, native in self.system.find_many(jobs) if jobs else ():
+                found.add(job.text_id)
+                yield job, native
+        except Exception as error:
+            if isinstance(error, ExecutionSystemError) and error.transient:
+                raise
+            if len(jobs) == 1:
+                yield jobs[0], error
+                return
+            for job in jobs:
+                if job.text_id not in found:
+                    yield from self._find([job])
 
     def _tell_adopted(self, adopted: Iterable[Change], lost: Collection[str]) -> None:
         for change in adopted:
@@ -208,7 +230,7 @@ class SubmitActor(LaneActor):
         self._no_answer = str(error)
         return Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.min))
 
-    def _unsure(self, job: Job, outcome: object) -> Change:
+    def _unsure(self, job: Job, outcome: object, method: str = "run") -> Change:
         """The class of the system failed in a way it should not: whether the system has the job is not known.
 
         The job stays `submitting`, charged with a crash, so that the next claim asks the system for it by name first.
@@ -216,10 +238,10 @@ class SubmitActor(LaneActor):
         if isinstance(outcome, BaseException):
             text = "".join(traceback.format_exception(outcome))
         else:
-            text = f"run() returned {outcome!r} instead of a native id"
+            text = f"{method}() returned {outcome!r} instead of a native id"
         events.emit("system.error", system=self.name, job=job.text_id, error=repr(outcome), traceback=text)
         delay = min(2.0 ** (job.lease.crashes + 1), 30.0)
-        return Change(job, job.status, crash=f"{self.name}.run: {outcome!r}", due_at=self.due_in(delay))
+        return Change(job, job.status, crash=f"{self.name}.{method}: {outcome!r}", due_at=self.due_in(delay))
 
 
 def _waits_since(job: Job, now: datetime) -> datetime:

@@ -95,7 +95,7 @@ WORDINGS: dict[str, Wording] = {
     "job.unbuildable": Wording(Level.ERROR, _JOB + " could not be built, by a fault of the engine: {error}", same=("error",)),
     "job.set_aside": Wording(
         Level.ERROR,
-        _JOB + ": to ask its system about it ends the engine's process again and again[ ({why})]: "
+        _JOB + " is set aside, because the engine's process ends again and again: {why}; "
         "only its exit record is looked for, and it is asked about again[ in {seconds}]; mend the class of that system",
         kept=True,
     ),

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_two_engines_with_the_same_local_system_run_each_job_once(make_pair: Mak
     for engine in (one, other):
         engine.stop()
     assert records(one) == []
+
+
+@pytest.mark.xfail(
+    strict=False, reason="slots are counted, then taken; the next issue, on admission and the queue, reserves them in the claim"
+)
+def test_two_engines_never_run_more_at_once_than_there_are_slots(make_pair: MakePair, short_dir: Path) -> None:
+    """The jobs of a round are due for both at the same moment."""
+    one, other = make_pair()
+    for engine in (one, other):
+        assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+    for number in range(15):
+        steps = short_dir / f"steps-{number}"
+        one.wait(one.submit(*({"command": f"echo 1 >>{steps}; sleep 0.4; echo -1 >>{steps}"} for _ in range(4))))
+        assert max(accumulate(map(int, steps.read_text().split()))) <= 2, f"in round {number}"
 
 
 def test_what_an_engine_held_that_was_killed_is_taken_over_within_its_lease_and_five_seconds(

@@ -90,15 +90,17 @@ def test_a_job_that_crashes_its_status_actor_is_set_aside_and_ends_by_its_record
     good, bad = odd.submit(
         {"command": ["true"], "tags": ["odd"]}, {"command": ["true"], "tags": ["odd"], "name": "status crashes"}
     )
-    until(lambda: "again and again" in odd.log(), "the job is set aside", timeout=60)
+    until(lambda: f"{bad} (status crashes) is set aside" in odd.log(), "the job is set aside", timeout=60)
     odd.until_status(good, "running")
     job = odd.job(bad)
     assert job["status"] == "submitted"
     assert "SIGSEGV" in job["lease"]["crash"]
     later = odd.submit({"command": ["true"], "tags": ["odd"]})[0]
     odd.until_status(later, "running")
+    odd.execd("kill", "--yes", str(bad))
+    assert until(lambda: odd.job(bad).get("requested"), "the kill is not dropped")["sent"]
     leave_exit_record(Path(job["dir"]))
-    assert ends(odd.wait([bad])) == [("finished", 0, None)]
+    assert odd.wait([bad])[0]["exit"]["code"] == 0
 
 
 def test_a_job_whose_status_cannot_be_asked_costs_the_others_on_its_system_nothing(odd: Engine) -> None:
