@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from execution_engine.cli import probe
+from execution_engine.cli.deadlines import ask_all
 from execution_engine.clock import Clock
-from execution_engine.config import Config, Database, safety
+from execution_engine.config import Config, safety
 from execution_engine.engine.assembly import Site
 from execution_engine.errors import StoreError
 from execution_engine.quantities import format_size
@@ -30,24 +32,45 @@ class Finding:
     message: str
 
 
-def examine(site: Site, clock: Clock) -> Iterator[Finding]:
-    """Looks at everything, whatever the first things turn out to be.  Makes nothing: the engine's user, not this one, should."""
+def examine(site: Site, clock: Clock, seconds: float) -> Iterator[Finding]:
+    """Looks at everything, whatever the first things turn out to be, within so many seconds.
+
+    Makes nothing: the engine's user, not this one, should.
+    """
     yield from _configuration(site)
-    for name, plan in site.systems.items():
-        health = probe.health(plan, site.config.file)
-        yield Finding(f"execution system {name}", health.ok, health.message or ("answers" if health.ok else "does not answer"))
-    yield from of_essentials(site.config, clock)
+    systems = {f"execution system {name}": partial(_system, site, name) for name in site.systems}
+    yield from _answered(systems | _essentials(site.config, clock), seconds)
 
 
-def of_essentials(config: Config, clock: Clock) -> Iterator[Finding]:
+def of_essentials(config: Config, clock: Clock, seconds: float) -> Iterator[Finding]:
     """Looks at user, database and directories: all that can be seen when the rest of the configuration is bad."""
+    yield from _answered(_essentials(config, clock), seconds)
+
+
+def _answered(questions: Mapping[str, Callable[[], Iterable[Finding]]], seconds: float) -> Iterator[Finding]:
+    for what, answer in zip(questions, ask_all([*questions.values()], seconds), strict=True):
+        yield from [Finding(what, False, f"no answer within {seconds:g} s: it hangs")] if answer is None else answer
+
+
+def _essentials(config: Config, clock: Clock) -> dict[str, Callable[[], Iterable[Finding]]]:
+    directories = {"jobs_dir": config.jobs_dir, "run_dir": config.run_dir, "log directory": config.log.file.parent}
+    return {
+        "user": partial(_user, config),
+        "database": partial(_database, config, clock),
+        **{what: partial(_directory, config, what, path) for what, path in directories.items()},
+    }
+
+
+def _system(site: Site, name: str) -> Iterator[Finding]:
+    health = probe.health(site.systems[name], site.config.file)
+    yield Finding(f"execution system {name}", health.ok, health.message or ("answers" if health.ok else "does not answer"))
+
+
+def _user(config: Config) -> Iterator[Finding]:
     if safety.runs_as_root(config):
         yield Finding("warning", True, safety.AS_ROOT)
     if wrong := safety.wrong_user(config):
         yield Finding("user", False, wrong)
-    unsafe = dict(safety.faults(config))
-    yield Finding("database", False, unsafe["database"]) if "database" in unsafe else _database(config.database, clock)
-    yield from _directories(config, unsafe)
 
 
 def _configuration(site: Site) -> Iterator[Finding]:
@@ -62,32 +85,34 @@ def _configuration(site: Site) -> Iterator[Finding]:
         yield Finding(f"route {route.name}", True, f"{rules or 'every job'} → {route.execution_system}")
 
 
-def _database(database: Database, clock: Clock) -> Finding:
+def _database(config: Config, clock: Clock) -> Iterator[Finding]:
+    for _, wrong in safety.faults(config, ("database",)):
+        yield Finding("database", False, wrong)
+        return
     try:
-        if (embedded := database.file) is not None:
+        if (embedded := config.database.file) is not None:
             directory = _writable("database", embedded.parent, f"{embedded} is not there yet; the engine makes it")
             if not directory.ok or not embedded.exists():
-                return directory
-        with open_store(database, clock) as store:
+                yield directory
+                return
+        with open_store(config.database, clock) as store:
             server = store.ping()
             store.inspection.try_out()
-            return Finding("database", True, server)
+            yield Finding("database", True, server)
     except StoreError as error:
-        return Finding("database", False, str(error))
+        yield Finding("database", False, str(error))
     except OSError as error:
-        return Finding("database", False, f"{error.filename}: {error.strerror}")
+        yield Finding("database", False, f"{error.filename}: {error.strerror}")
 
 
-def _directories(config: Config, unsafe: Mapping[str, str]) -> Iterator[Finding]:
-    """`unsafe`: what is wrong with those that others could change, by key."""
-    for what, path in (("jobs_dir", config.jobs_dir), ("run_dir", config.run_dir), ("log directory", config.log.file.parent)):
-        if what in unsafe:
-            yield Finding(what, False, unsafe[what])
-            continue
-        try:
-            yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
-        except OSError as error:
-            yield Finding(what, False, f"{path}: {error.strerror}")
+def _directory(config: Config, what: str, path: Path) -> Iterator[Finding]:
+    for _, wrong in safety.faults(config, (what,)):
+        yield Finding(what, False, wrong)
+        return
+    try:
+        yield _writable(what, path, str(path) if path.exists() else f"{path} is not there yet; the engine makes it")
+    except OSError as error:
+        yield Finding(what, False, f"{path}: {error.strerror}")
 
 
 def _writable(what: str, path: Path, message: str) -> Finding:

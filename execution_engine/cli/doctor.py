@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from execution_engine.cli.context import ExitCode, Session, complain, json_option, message_of
+from execution_engine.cli.deadlines import examination_timeout
 from execution_engine.cli.output import harmless, on_terminal, print_json
 from execution_engine.cli.tables import print_table
 from execution_engine.errors import ConfigError, ExecdError
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--repair", is_flag=True, help="Offer the safe repairs, one by one, and carry out those that are wanted.")
 @click.option("--yes", is_flag=True, help="With --repair: carry out all of them without asking.")
+@examination_timeout
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, repair: bool, yes: bool, as_json: bool) -> None:
+def doctor(ctx: click.Context, repair: bool, yes: bool, timeout: float, as_json: bool) -> None:
     """Find out what is wrong, and how to mend it.
 
     Looks at the configuration and the plug-ins, the execution systems, the database and its indexes, clocks, directories
@@ -44,7 +46,7 @@ def doctor(ctx: click.Context, repair: bool, yes: bool, as_json: bool) -> None:
         raise click.UsageError("--repair --json cannot ask: add --yes")
     session = ctx.find_object(Session)
     assert session is not None
-    findings = list(_findings(session))
+    findings = list(_findings(session, timeout))
     if not as_json:
         _print(findings)
     repaired = _repaired(findings, ask=not yes, quiet=as_json) if repair else {}
@@ -53,14 +55,14 @@ def doctor(ctx: click.Context, repair: bool, yes: bool, as_json: bool) -> None:
     ctx.exit(ExitCode.FAILED if _left(findings, repaired) else ExitCode.DONE)
 
 
-def _findings(session: Session) -> Iterable[Finding]:
+def _findings(session: Session, timeout: float) -> Iterable[Finding]:
     from execution_engine.cli.diagnosis.examination import examine
     from execution_engine.cli.diagnosis.findings import problem
 
     patient, problems = _patient(session)
     for text in problems:
         yield problem("configuration", text, "mend it, then: execd check")
-    yield from examine(patient)
+    yield from examine(patient, timeout)
 
 
 def _patient(session: Session) -> tuple[Patient, list[str]]:

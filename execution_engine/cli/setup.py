@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session
+from execution_engine.cli.deadlines import examination_timeout
 from execution_engine.cli.output import print_json
 from execution_engine.cli.tables import print_table
 from execution_engine.errors import ConfigError
@@ -69,9 +70,10 @@ def _print_next(file: Path) -> None:
 
 
 @click.command()
+@examination_timeout
 @json_option
 @click.pass_context
-def check(ctx: click.Context, as_json: bool) -> None:
+def check(ctx: click.Context, timeout: float, as_json: bool) -> None:
     """Check the configuration and the plug-ins, and see whether the database and the execution systems answer.
 
     All problems are shown at once.  Nothing is started or made.  Exit code 5: the configuration is bad; 1: something
@@ -88,7 +90,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     except ConfigError as error:
         problems, code = error.problems, ExitCode.BAD_CONFIGURATION
     else:
-        findings = list(examine(site, session.clock))
+        findings = list(examine(site, session.clock, timeout))
         problems = [f"{finding.what}: {finding.message}" for finding in findings if not finding.ok]
         code = ExitCode.FAILED if problems else ExitCode.DONE
     if as_json:

@@ -100,11 +100,13 @@ def _loaded(read: Document) -> Config:
 
 
 def _check_apart(config: Config, problems: Problems) -> None:
-    """Among the jobs, the run directory would be a project's, and a project's jobs could be where its sockets are."""
-    run_dir, jobs_dir = (Path(os.path.realpath(path)) for path in (config.run_dir, config.jobs_dir))
-    if run_dir == jobs_dir:
+    """Among the jobs, the run directory would be a project's, and a project's jobs could be where its sockets are.
+
+    By their names alone: to look at directories may take for ever.
+    """
+    if config.run_dir == config.jobs_dir:
         problems.add(("run_dir",), "is the same directory as jobs_dir; each needs one of its own")
-    elif run_dir.is_relative_to(jobs_dir):
+    elif config.run_dir.is_relative_to(config.jobs_dir):
         problems.add(("run_dir",), "is below jobs_dir, where only jobs may be; put it beside that")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from execution_engine.config.models import Config
@@ -16,7 +16,11 @@ AS_ROOT = (
 )
 
 
-def faults(config: Config) -> Iterator[tuple[str, str]]:
+PLACES = ("database", "jobs_dir", "run_dir")
+"""The keys of what is judged."""
+
+
+def faults(config: Config, places: Collection[str] = PLACES) -> Iterator[tuple[str, str]]:
     """The keys of files and directories that another user has or could change, each with what is wrong and what to do.
 
     They are judged for this process' user.
@@ -26,7 +30,7 @@ def faults(config: Config) -> Iterator[tuple[str, str]]:
         ("jobs_dir", config.jobs_dir, of_directory),
         ("run_dir", config.run_dir, of_directory),
     ):
-        if path is None:
+        if path is None or key not in places:
             continue
         try:
             wrong = look(path)

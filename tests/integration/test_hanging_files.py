@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,27 @@ def test_a_file_system_that_is_not_mounted_declares_no_job_dead(make_engine: Mak
     jobs_dir.rmdir()
     away.rename(jobs_dir)
     assert ends(engine.wait([running])) == [("finished", 0, None)]
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_an_examination_of_files_that_hang_has_a_deadline_and_the_others_are_told(
+    make_engine: MakeEngine, hanging_files: Path, command: str
+) -> None:
+    engine = make_engine()
+    jobs_dir = engine.config.jobs_dir
+    jobs_dir.with_name(f"{jobs_dir.name}.hang").touch()
+    began = time.monotonic()
+    done = engine.execd(
+        *(command, "--timeout", "5s", "--json"),
+        check=False,
+        env={**os.environ, "LD_PRELOAD": str(hanging_files), "HANGING_FILES": str(jobs_dir)},
+    )
+    assert time.monotonic() - began < 60
+    assert done.returncode == 1
+    found = {each["what"]: each["message"] for each in json.loads(done.stdout)["found"]}
+    assert found["jobs_dir"] == "no answer within 5 s: it hangs"
+    assert found["run_dir"] == str(engine.config.run_dir)
+    assert "slots" in found["execution system here"]
+    if command == "doctor":
+        assert found["file clock"] == "no answer within 5 s"
+        assert "is not running" in found["engine"]

@@ -35,10 +35,9 @@ def test_an_absolute_database_path_stays_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("run_dir", "wrong"),
-    [("jobs", "is the same directory as jobs_dir"), ("link", "is the same"), ("jobs/run", "is below jobs_dir")],
+    [("jobs", "is the same directory as jobs_dir"), ("run/../jobs/.", "is the same"), ("jobs/run", "is below jobs_dir")],
 )
 def test_a_run_directory_among_the_jobs_is_refused(tmp_path: Path, run_dir: str, wrong: str) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "jobs")
     (problem,) = problems_of(write(tmp_path, run_dir=run_dir))
     assert f"run_dir: {wrong}" in problem
 
