@@ -27,6 +27,7 @@ from execution_engine.cli.diagnosis.findings import Finding
 from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.clock import SystemClock
 from execution_engine.engine import machine
+from execution_engine.engine.lane_actor import ASIDE
 from execution_engine.jobs.job import Job
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import Change, JobStore, Query, Work
@@ -277,6 +278,30 @@ def test_jobs_that_wait_for_a_system_that_is_gone_are_routed_anew_and_those_that
     assert sorted(statuses.values()) == ["submitting", "to be built", "to be built"]
     assert statuses[submitting.job.id] == "submitting"
     assert all((store.get(job_id) or {})["lease"]["owner"] is None for job_id in ids if job_id != submitting.job.id)
+
+
+def test_a_job_that_is_said_to_run_and_that_no_system_was_given_is_named(execd: CommandLine, store: JobStore) -> None:
+    whole = {"lane": "here", "system": "here", "name": "n", "job_no": "1"}
+    ids = store.insert(
+        [
+            {"status": "running", "command": ["true"]},
+            {"status": "running", "command": ["true"], "execution": whole},
+            {"status": "pending", "command": ["true"], "execution": {**whole, "job_no": None}, "dir": "/nowhere"},
+            {"status": "hold", "command": ["true"]},
+        ]
+    )
+    (finding,) = found(examined(execd, code=1), "documents")
+    assert finding["examples"] == [str(each) for each in ids[:3]]
+
+
+def test_a_job_that_was_set_aside_is_named(execd: CommandLine, store: JobStore) -> None:
+    execution = {"lane": "here", "system": "here", "name": "n", "job_no": "1"}
+    lease = {"owner": None, "token": 5, "until": None, "crashes": 4, "crash": f"{ASIDE}ended by signal SIGSEGV"}
+    (job_id,) = store.insert(
+        [{"status": "running", "command": ["true"], "execution": execution, "dir": "/nowhere", "lease": lease, "schema": 1}]
+    )
+    (finding,) = found(examined(execd, code=1), "execution system")
+    assert (finding["examples"], "set aside" in finding["message"]) == ([str(job_id)], True)
 
 
 def test_a_lane_that_another_engine_serves_is_nobodys_business_here(execd: CommandLine, store: JobStore) -> None:

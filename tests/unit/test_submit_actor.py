@@ -57,6 +57,35 @@ def test_looking_for_many_jobs_may_take_longer_than_the_lease(tmp_path: Path, cl
     assert store.count() == {"submitted": JOBS}
 
 
+def test_a_job_that_cannot_be_looked_for_keeps_no_other_back_and_ends_in_no_error(
+    tmp_path: Path, clock: HeldClock, store: SqliteJobStore
+) -> None:
+    class Touchy(ExecutionSystem):
+        """Raises where it is to look for one of the jobs."""
+
+        def run(self, job: Job) -> str:
+            return job.text_id
+
+        def get_status(self, job: Job) -> Status:
+            return job.status
+
+        def kill(self, job: Job) -> None:
+            raise NotImplementedError
+
+        def find(self, job: Job) -> None:
+            if job.name == "odd":
+                raise ValueError("a bug of the plug-in")
+
+    site = assemble(configuration(tmp_path, engine={"actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    begun = {"status": "submitting", "due_at": clock.now(), "execution": execution}
+    store.insert([{**a_job(name="odd" if each == 3 else ""), **begun} for each in range(JOBS)])
+    for _ in range(5):
+        work(site, store, clock, Touchy(Context("here", tmp_path), Options()))
+        clock.move(31)
+    assert store.count() == {"submitted": JOBS - 1, "submitting": 1}, "its system may have it"
+
+
 class Ahead(ExecutionSystem):
     """Starts a job when its outcome is asked for; from the one named `full` on it has no room."""
 

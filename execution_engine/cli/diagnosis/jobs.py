@@ -15,6 +15,7 @@ from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import GRACE, build_anew, earliest, free_leases
 from execution_engine.cli.output import dig
 from execution_engine.cli.wording import date_of
+from execution_engine.engine.lane_actor import ASIDE
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import job_on_system
 from execution_engine.store.job_store import Document, JobStore
@@ -37,6 +38,10 @@ class _Seen:
     """by the lane that nobody serves: not submitted yet"""
     held: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     """by the lane that nobody serves: its system has them, or may have"""
+    unheard: list[Any] = field(default_factory=list)
+    """said to be on a system, without all that a system would be asked by"""
+    aside: list[Any] = field(default_factory=list)
+    """their system cannot be asked about them"""
     unbuilt: list[Any] = field(default_factory=list)
     gone: list[Any] = field(default_factory=list)
 
@@ -46,6 +51,10 @@ class _Seen:
         if status in ON_SYSTEM | {Status.SUBMITTING} and job_on_system(document) is None:
             self.broken.append(job_id)
         self.look_at_lease(document)
+        if status in ON_SYSTEM - {Status.HOLD} and not _can_be_asked_about(document):
+            self.unheard.append(job_id)
+        elif status in ON_SYSTEM and str(dig(document, "lease.crash") or "").startswith(ASIDE):
+            self.aside.append(job_id)
         lane = dig(document, "execution.lane")
         if status not in _LANE_STATUSES or not isinstance(lane, str):
             return
@@ -64,6 +73,12 @@ class _Seen:
         return isinstance(directory, str) and Path(directory).is_relative_to(self.jobs_dir) and not Path(directory).exists()
 
 
+def _can_be_asked_about(document: Document) -> bool:
+    """Whether a job has all that is stored of one that a system took."""
+    needed = (document.get("dir"), *(dig(document, f"execution.{name}") for name in ("lane", "name", "job_no")))
+    return all(isinstance(value, str) and value for value in needed)
+
+
 def unfinished(patient: Patient, store: JobStore) -> Iterator[Finding]:
     """All jobs that have not ended."""
     engines = store.engines.all()
@@ -79,6 +94,7 @@ def unfinished(patient: Patient, store: JobStore) -> Iterator[Finding]:
     yield well("jobs", f"{number(seen.count, 'unfinished job')} looked at")
     yield from _unknown_statuses(store)
     yield from _broken(seen)
+    yield from _unfollowed(seen)
     yield from _stuck(seen, patient, {engine.id for engine in engines})
     yield from _unserved(seen, patient)
     yield from _without_directory(seen, patient)
@@ -111,6 +127,24 @@ def _broken(seen: _Seen) -> Iterator[Finding]:
             f"{number(len(seen.broken), 'job')} on an execution system with broken engine fields: nobody follows them",
             "an app wrote over the engine's fields; `execd show JOB --json` has them; mend them in the database by hand",
             seen.broken,
+        )
+
+
+def _unfollowed(seen: _Seen) -> Iterator[Finding]:
+    if seen.unheard:
+        yield problem(
+            "documents",
+            f"{number(len(seen.unheard), 'job')} said to be on an execution system that none was given: they will not end",
+            "an app set their status, which the engine does from `to be built` on; give them that status to have them run, "
+            "or `execd kill JOB`",
+            seen.unheard,
+        )
+    if seen.aside:
+        yield problem(
+            "execution system",
+            f"{number(len(seen.aside), 'job')} set aside: the engine's process ends when it asks their system about them",
+            "mend the system's class and `execd reload`; until then they end by their exit records alone",
+            seen.aside,
         )
 
 
