@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from execution_engine.cli import doctor, engine, events, following, jobs, notify, requests, setup, show, simulate, submit
+from execution_engine.cli import doctor, engine, events, following, jobs, logs, notify, requests, setup, show, simulate, submit
 from execution_engine.cli.context import Commands, Session
 
 __all__ = ["main"]
@@ -70,7 +70,7 @@ def main(ctx: click.Context, path: Path | None) -> None:
 for command in (
     *(setup.init, setup.check, doctor.doctor, setup.database_url, setup.completion),
     *(engine.start, engine.stop, engine.restart, engine.reload, engine.status),
-    *(submit.submit, jobs.jobs, show.show, show.explain, following.logs, following.wait, events.events),
+    *(submit.submit, jobs.jobs, show.show, show.explain, logs.logs, following.wait, events.events),
     *(*requests.commands, notify.notify),
     simulate.simulate,
 ):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import reprlib
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +12,7 @@ from typing import Any
 from execution_engine.cli.output import amount, as_text, dig, entries, local_text, span_text
 from execution_engine.cli.wording import date_of, exit_text, refusal, status_of, unconfirmed_kill
 from execution_engine.engine.file_system import FILES
+from execution_engine.job_output import opened
 from execution_engine.jobs.status import FINAL, ON_SYSTEM, Status
 from execution_engine.quantities import format_duration, format_size, parse_duration, parse_size
 
@@ -206,8 +205,8 @@ def tail(document: Document) -> list[str]:
     if not isinstance(directory, str):
         return []
     try:
-        with (Path(directory) / "stderr").open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return [line.decode("utf-8", "replace").rstrip("\r\n") for line in deque(stream, _TAIL_LINES)]
-    except (OSError, ValueError) as error:  # ValueError: no path can be like this one
-        return [f"(not readable from here: {getattr(error, 'strerror', error)})"]
+        with opened(Path(directory), "stderr") as output:
+            lines = output.end(_TAIL_BYTES)[0].splitlines()[-_TAIL_LINES:]
+    except OSError as error:
+        return [f"(not readable from here: {error.strerror})"]
+    return [line.decode("utf-8", "replace") for line in lines]

@@ -1,101 +1,23 @@
-"""Commands that follow jobs: logs, wait."""
+"""Waiting for jobs: execd wait, and what `submit --wait` says."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from execution_engine.cli import parameters
-from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, pass_session, resolve_all
+from execution_engine.cli.context import ExitCode, Failure, Session, complain, json_option, resolve_all
 from execution_engine.cli.output import as_text, dig, print_json, progress
 from execution_engine.cli.tables import print_table
-from execution_engine.cli.wording import exit_text, exit_word, status_of
+from execution_engine.cli.wording import exit_text, exit_word
 from execution_engine.jobs.status import FINAL, Status
 
 if TYPE_CHECKING:
     from execution_engine.client import Client
 
 Document = Mapping[str, Any]
-
-_FOLLOW_INTERVAL = 0.2
-_CHUNK = 1 << 16
-
-
-@click.command()
-@click.argument("job", type=parameters.job_id)
-@click.option("--stderr", is_flag=True, help="Its stderr instead of its stdout.")
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; default: the latest.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, or Ctrl-C.")
-@pass_session
-def logs(session: Session, job: str, stderr: bool, attempt: int | None, follow: bool) -> None:
-    """Print the output of a job, byte for byte.
-
-    It is read from the job's directory, which must be reachable from this machine.
-    """
-    if follow and attempt is not None:
-        raise click.UsageError("--follow goes with the latest attempt only, not with --attempt.")
-    with session.client() as client:
-        job_id = client.store.resolve(job)
-        document = client.get(job_id)
-        if not follow:
-            _copy(_output_file(document, stderr=stderr, attempt=attempt), 0)
-            return
-        try:
-            _follow(client, job_id, stderr=stderr)
-        except KeyboardInterrupt:
-            return
-
-
-def _output_file(document: Document, *, stderr: bool, attempt: int | None = None) -> Path:
-    """Where the job's output is.  Raises Failure when there is none (yet)."""
-    from execution_engine.building.earlier_attempts import directory_of_attempt
-
-    directory, label = document.get("dir"), f"job {document.get('_id')}"
-    if not isinstance(directory, str):
-        raise Failure(f"{label} has no output: its status is {document.get('status')}")
-    place = Path(directory)
-    latest = document.get("attempt", 1)
-    if attempt is not None and attempt != latest:
-        if isinstance(latest, int) and attempt > latest:
-            raise Failure(f"{label} has no attempt {attempt} yet; its latest is {latest}")
-        place = directory_of_attempt(place, attempt)
-    path = place / ("stderr" if stderr else "stdout")
-    if not path.exists():
-        host = dig(document, "execution.host") or "an unknown host"
-        raise Failure(f"{label} has no output at {path}; its status is {document.get('status')}, it was built on {host}")
-    return path
-
-
-def _copy(path: Path, position: int) -> int:
-    """Writes what the file holds from `position` on to stdout, and returns the position after it."""
-    out = sys.stdout.buffer
-    with path.open("rb") as stream:
-        stream.seek(position)
-        while chunk := stream.read(_CHUNK):
-            out.write(chunk)
-        out.flush()
-        return stream.tell()
-
-
-def _follow(client: Client, job_id: Any, *, stderr: bool) -> None:
-    """Copies the output as it grows.  The status is read before the file: what a job that has ended wrote is all there."""
-    position = 0
-    while True:
-        document = client.get(job_id)
-        ended = status_of(document) in FINAL
-        try:
-            position = _copy(_output_file(document, stderr=stderr), position)
-        except Failure:
-            if ended:
-                raise
-        if ended:
-            return
-        time.sleep(_FOLLOW_INTERVAL)
 
 
 @click.command()

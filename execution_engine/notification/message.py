@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from execution_engine.job_output import opened
 from execution_engine.jobs.job import Job, safe_name
 from execution_engine.jobs.status import Status
 from execution_engine.quantities import format_duration, format_size
@@ -145,7 +144,11 @@ def _stderr(job: Job) -> str:
 
 def last_lines(path: Path) -> list[str]:
     """The last 20 lines of a file that a job wrote, harmless for a reader; none if there is no such plain file."""
-    data, whole = _tail(path)
+    try:
+        with opened(path.parent, path.name) as output:
+            data, whole = output.end(_TAIL_BYTES)
+    except OSError:
+        return []
     text = _ESCAPE_SEQUENCE.sub("", data.decode("utf-8", "replace")).replace("\t", "    ").replace("\r\n", "\n").rstrip()
     if not text:
         return []
@@ -153,23 +156,3 @@ def last_lines(path: Path) -> list[str]:
     if not whole and len(lines) > 1:
         lines = lines[1:]  # it begins anywhere within a line
     return ["".join(char if char.isprintable() else "\ufffd" for char in line) for line in lines[-_TAIL_LINES:]]
-
-
-def _tail(path: Path) -> tuple[bytes, bool]:
-    """The end of a plain file, and whether that is all of it.
-
-    The job may have put anything in its place: a link to a file that is not its own, or a pipe that would block.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b"", True
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            return b"", True
-        return os.pread(fd, _TAIL_BYTES, max(found.st_size - _TAIL_BYTES, 0)), found.st_size <= _TAIL_BYTES
-    except OSError as error:
-        return f"(cannot be read: {error})".encode(), True
-    finally:
-        os.close(fd)

@@ -1,0 +1,64 @@
+"""Files in directories where somebody else may put anything at any time: opened by descriptors, one name after the other.
+
+No link is followed, no pipe and no device is waited for, and what was looked at is what is read: a name may mean another thing a
+moment later, a descriptor does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FINDING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@contextmanager
+def open_below(directory: Path, path: str) -> Iterator[int]:
+    """A descriptor for reading the plain file `path`, which is relative to `directory` and has no `..`.
+
+    `directory` itself is believed, with all links on the way to it; nothing below it is.  A file of another user than its
+    directory's is not read: a hard link that was put there.  Raises OSError, which says what is in the file's place.
+    """
+    names = path.split("/")
+    try:
+        descriptors = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    except ValueError as error:
+        raise FileNotFoundError(errno.ENOENT, "no path can be like this one", str(directory)) from error
+    try:
+        for name in names:
+            descriptors.append(_found(name, descriptors[-1], directory / path, is_last=len(descriptors) == len(names)))
+        yield descriptors[-1]
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _found(name: str, above: int, path: Path, *, is_last: bool) -> int:
+    """What has this name: a plain file if it is the last one, else a directory."""
+    found = os.stat(name, dir_fd=above, follow_symlinks=False)
+    wanted = stat.S_IFREG if is_last else stat.S_IFDIR
+    if stat.S_IFMT(found.st_mode) == wanted:
+        descriptor = os.open(name, _READING if is_last else _FINDING, dir_fd=above)
+        opened = os.fstat(descriptor)
+        if os.path.samestat(found, opened) and not (is_last and opened.st_uid != os.fstat(above).st_uid):
+            return descriptor
+        os.close(descriptor)
+        if os.path.samestat(found, opened):
+            raise PermissionError(errno.EPERM, "not read: it belongs to another user than its directory", str(path))
+        raise FileNotFoundError(errno.ENOENT, "not read: it was replaced just now", str(path))
+    what = _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
+    where = "in its place" if is_last else f"in the place of {name}"
+    raise OSError(errno.EINVAL, f"not read: there is {what} {where}", str(path))
