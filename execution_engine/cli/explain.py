@@ -81,7 +81,11 @@ def _by_status(document: Document, now: datetime, engine: Mapping[str, Any] | No
     if status in ON_SYSTEM:
         job_no = dig(document, "execution.job_no")
         system = dig(document, "execution.system")
-        return [f"{system or 'an execution system'} has it" + (f", as {job_no}" if job_no else "")]
+        slow = dig(engine or {}, f"systems.{system}.slow")
+        return [
+            f"{system or 'an execution system'} has it" + (f", as {job_no}" if job_no else ""),
+            *([f"{system} answers slowly, so that the engine may know late what became of it: {slow}"] if slow else []),
+        ]
     return [f"{reprlib.repr(document.get('status'))} is not a status that the engine knows: nobody touches the job"]
 
 

@@ -182,3 +182,8 @@ def test_an_outage_of_what_a_job_needs_is_told(status: str, what: str):
     fields = {"status": status, "execution": {"system": "here"}, "lease": {"token": 1}}
     assert "its last words" in why({"systems": {}, "outages": outages}, **fields)
     assert "its last words" not in why({"systems": {}, "outages": outages}, status="finished")
+
+
+def test_a_system_that_answers_slowly_is_told_of_its_jobs():
+    engine = {"systems": {"here": {"ok": True, "lane": "here", "slow": "qacct takes 45 s"}}}
+    assert "qacct takes 45 s" in why(engine, status="pending", execution={"system": "here", "lane": "here"}, lease={"token": 1})

@@ -161,6 +161,17 @@ def test_what_is_known_of_a_system_already_is_not_told_again_as_an_outage(
     assert since not in found(report, "outage of system sge")[0]["message"]
 
 
+def test_a_system_that_is_full_or_slow_is_a_warning(execd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests = {"state": "closed", "since": "2026-11-20T10:00:00+00:00", "why": "queue is disabled"}
+    systems = {"here": {"lane": "here", "ok": True, "rests": rests, "slow": "qacct takes 45 s"}}
+    monkeypatch.setattr(Patient, "master", lambda _: 1)
+    monkeypatch.setattr(Patient, "state", lambda _: {"at": SystemClock().now().isoformat(), "systems": systems})
+    report = examined(execd)
+    assert "it is closed since" in found(report, "submission to here")[0]["message"]
+    assert "queue is disabled" in found(report, "submission to here")[0]["message"]
+    assert found(report, "answers of here")[0]["message"] == "slow: qacct takes 45 s"
+
+
 def test_missing_indexes_are_named_and_made(execd: CommandLine) -> None:
     with sqlite3.connect(execd.file.parent / "execd.db") as connection:
         connection.execute("DROP INDEX jobs_timed")

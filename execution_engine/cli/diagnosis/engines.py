@@ -68,9 +68,25 @@ def _complaints(state: dict[str, Any]) -> Iterator[Finding]:
         yield problem(
             f"outage of {outage['what']}", f"since {local_text(outage['since'])}: {outage['error']}", "the engine tries again"
         )
+    for name, system in (state.get("systems") or {}).items():
+        yield from _system_complaints(name, system)
     refused = (state.get("reload") or {}).get("problems")
     if refused:
         yield problem("reload", "the engine keeps its old configuration: the new one was refused", "execd check", refused)
+
+
+def _system_complaints(name: str, system: dict[str, Any]) -> Iterator[Finding]:
+    """A system that works, and not as one would wish."""
+    if why := dig(system, "rests.why"):
+        yield warning(
+            f"submission to {name}",
+            f"it is {dig(system, 'rests.state')} since {local_text(dig(system, 'rests.since'))}: {why}",
+            "jobs wait, and the engine tries again, once a minute at most",
+        )
+    if slow := system.get("slow"):
+        yield warning(
+            f"answers of {name}", f"slow: {slow}", "its jobs end late, those without an exit record most of all; see its server"
+        )
 
 
 def registry(patient: Patient, store: JobStore) -> Iterator[Finding]:
