@@ -11,15 +11,20 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from execution_engine.errors import BuildError
 from execution_engine.jobs.job import Result
 
 MAX_RESULTS = 10_000
+MAX_BYTES = 2 << 20
+"""Of all results together, as a document holds them: a document has room for 16 MiB, and its app needs some of it."""
 MAX_EXAMINED = 1_000_000
 """Entries of the directory that are looked at: a job must not keep the engine busy by what it leaves behind."""
+_OVERHEAD = 40
+"""Bytes of a result beside its path."""
 _OURS = ".execd"
 _Pattern = tuple[str, ...]
 
@@ -34,8 +39,16 @@ def check_patterns(patterns: Iterable[str]) -> None:
             )
 
 
-def collect(directory: Path, patterns: Iterable[str], beat: Callable[[], object] = lambda: None) -> list[Result]:
-    """The regular files in `directory` that a pattern matches, sorted by path, MAX_RESULTS at most.
+class Collected(NamedTuple):
+    """What a job left.  `cut`: there is more, which is not listed."""
+
+    results: list[Result]
+    cut: bool
+
+
+def collect(directory: Path, patterns: Iterable[str], beat: Callable[[], object] = lambda: None) -> Collected:
+    """The regular files in `directory` that a pattern matches, sorted by path; MAX_RESULTS of MAX_BYTES at most, found among
+    MAX_EXAMINED entries.
 
     Never leaves the directory: symbolic links to directories are not followed, those to files count if the file is inside.
     What cannot be read is left out.  A name that is not UTF-8 is recorded with its odd bytes as `\\xNN`.
@@ -43,15 +56,25 @@ def collect(directory: Path, patterns: Iterable[str], beat: Callable[[], object]
     """
     parsed = frozenset(filter(None, (_parse(pattern) for pattern in patterns if _is_valid(pattern))))
     if not parsed:
-        return []
+        return Collected([], cut=False)
     root = os.path.realpath(directory)
     found: dict[str, int] = {}
-    for path, entry in _matches(root, parsed, beat):
+    room, examined = MAX_BYTES, count(1)
+    for path, entry in _matches(root, parsed, beat, examined):
         size = _size(root, entry)
-        if size is not None:
-            found[os.fsencode(path).decode("utf-8", "backslashreplace")] = size
-        if len(found) >= MAX_RESULTS:
+        if size is None:
+            continue
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        room -= len(shown.encode()) + _OVERHEAD
+        if len(found) == MAX_RESULTS or room < 0:
             break
+        found[shown] = size
+    else:
+        return Collected(_sorted(found), cut=next(examined) > MAX_EXAMINED + 1)
+    return Collected(_sorted(found), cut=True)
+
+
+def _sorted(found: dict[str, int]) -> list[Result]:
     return [Result(path=path, size=found[path]) for path in sorted(found)]
 
 
@@ -65,9 +88,13 @@ def _parse(pattern: str) -> _Pattern:
     return tuple(part for number, part in enumerate(parts) if part != "**" or number == 0 or parts[number - 1] != "**")
 
 
-def _matches(root: str, patterns: frozenset[_Pattern], beat: Callable[[], object]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _matches(
+    root: str, patterns: frozenset[_Pattern], beat: Callable[[], object], examined: Iterator[int]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """One walk for all patterns: each directory is read once, and only if something below it can match."""
-    for path, entry, rests in islice(_walk(root, patterns), MAX_EXAMINED):
+    for (path, entry, rests), number in zip(_walk(root, patterns), examined, strict=False):
+        if number > MAX_EXAMINED:
+            return
         beat()
         if any(len(rest) == 1 and _match(entry.name, rest[0]) for rest in rests):
             yield path, entry
@@ -90,7 +117,7 @@ def _walk(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.Di
 def _entries(directory: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            return list(islice(entries, MAX_EXAMINED))
+            return list(islice(entries, MAX_EXAMINED + 1))
     except OSError:  # gone meanwhile, or the job took away its own permission: nothing to record there
         return []
 

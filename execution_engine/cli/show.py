@@ -102,7 +102,10 @@ def _pairs(value: Any) -> str:
 
 
 def _result_rows(document: Document) -> list[tuple[str, ...]]:
-    return [(as_text(result.get("size")), as_text(result.get("path"))) for result in entries(document, "results")]
+    rows: list[tuple[str, ...]] = [(as_text(one.get("size")), as_text(one.get("path"))) for one in entries(document, "results")]
+    if document.get("results_cut"):
+        rows.append(("…", "and more, which are not listed"))
+    return rows
 
 
 def _attempt_rows(document: Document) -> list[tuple[str, ...]]:

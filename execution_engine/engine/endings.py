@@ -39,18 +39,19 @@ class Endings:
             return None
         if verdict.status not in FINAL:
             return Change(job, verdict.status, why=verdict.why, fields=verdict.fields)
-        fields = {**verdict.fields, "results": self._results(job)}
+        fields = {**verdict.fields, **self._results(job)}
         told = self._notifier.targets_of(job.model_copy(update={"status": verdict.status}))
         return Change(job, verdict.status, why=verdict.why, fields=fields, due_at=self._clock.now() if told else None)
 
-    def _results(self, job: Job) -> list[dict[str, Any]]:
+    def _results(self, job: Job) -> dict[str, Any]:
         if not job.outputs or job.dir is None:
-            return []
+            return {"results": []}
         try:
-            return [result.model_dump() for result in collect(Path(job.dir), job.outputs, self._beat)]
+            results, cut = collect(Path(job.dir), job.outputs, self._beat)
         except OSError as error:
             events.emit("results.unreadable", job=job.text_id, directory=job.dir, error=str(error))
-            return []
+            return {"results": []}
+        return {"results": [result.model_dump() for result in results], **({"results_cut": True} if cut else {})}
 
 
 def record_of(directory: str | None, attempt: int) -> ExitRecord | None:

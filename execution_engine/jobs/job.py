@@ -29,8 +29,8 @@ NOT_YET = ("service", "parameters", "key", "after", "after_policy", "array", "re
 """Fields of the document that this version does not serve.  A job with one is refused: to ignore it would run it wrongly."""
 
 ENGINE_FIELDS = frozenset(
-    {"schema", "dir", "lease", "due_at", "attempt", "attempts", "execution", "times", "exit", "usage", "results", "error"}
-    | {"requested", "refused", "history", "notified"}
+    {"schema", "dir", "lease", "due_at", "attempt", "attempts", "execution", "times", "exit", "usage", "results", "results_cut"}
+    | {"error", "requested", "refused", "history", "notified"}
 )
 """Fields that the engine writes, beside `status`.  All others are the app's, also those that this version does not know."""
 
@@ -248,6 +248,7 @@ class Job(Value):
     exit: Exit | None = Field(None, description="how the command ended")
     usage: Usage | None = Field(None, description="what it used")
     results: tuple[Result, ...] = Field((), description="what `outputs` matched")
+    results_cut: bool | None = Field(None, description="there are more results than are listed")
     error: JobError | None = Field(None, description="the first cause of a failure")
     requested: Requested | None = Field(None, description="the request that the engine is carrying out, or did last")
     refused: Requested | None = Field(None, description="the last request that made no sense, and why")

@@ -132,6 +132,8 @@ def _results(job: Job) -> str:
     lines = [f"  {format_size(result.size):>6}  {one_line(result.path)}" for result in job.results[:_MOST_RESULTS]]
     if len(job.results) > _MOST_RESULTS:
         lines.append(f"          and {len(job.results) - _MOST_RESULTS} more")
+    if job.results_cut:
+        lines.append("          and more, which are not listed")
     total = format_size(sum(result.size for result in job.results))
     return "\n".join([f"Results ({len(job.results)}, {total} in all):", *lines])
 

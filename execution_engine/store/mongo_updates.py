@@ -61,7 +61,7 @@ class Updates:
         """Ends a job whose document has no room for all there is to say: how it ended is true all the same."""
         if change.status not in FINAL or change.job.status in FINAL:
             return False
-        brief = {**write.update, "$set": {**write.update["$set"], "results": []}}
+        brief = {**write.update, "$set": {**write.update["$set"], "results": [], "results_cut": True}}
         brief["$unset"] = {**write.update.get("$unset", {}), "inputs": ""}
         return mongo_writes.fits(self._jobs, Write(write.id, write.expected, brief, write.also)) or False
 

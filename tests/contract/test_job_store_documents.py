@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import pytest
 from bson import Binary, Int64, ObjectId, Regex, Timestamp
 
+from execution_engine.clock import SystemClock
+from execution_engine.config import Database
 from execution_engine.errors import NoSuchJob, StoreError
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
+from execution_engine.store import open_store
 from execution_engine.store.job_store import BrokenJob, Filter, JobStore
 from tests.support.jobs import (
     BUILDING,
     REQUEST,
+    SUBMIT,
     a_job,
     apply,
     built,
@@ -190,6 +196,55 @@ def test_a_document_that_its_app_breaks_while_it_runs_is_still_followed(make_sto
     assert apply(store, running, S.RUNNING, fields={"tags": 5})
     (found,) = store.on_system("here")
     assert (found.id, found.execution.job_no, found.lease.token) == (running.id, "7", running.lease.token)
+
+
+LARGEST = 16 << 20
+
+
+def almost_full(left: int, field: str, **fields: Any) -> dict[str, Any]:
+    """A job's document that leaves so many bytes of what a MongoDB takes."""
+    document = a_job(_id=ObjectId(), **fields)
+    document[field] = {"a": ""} if field == "inputs" else ""
+    filler = "x" * (LARGEST - left - len(bson.encode(document)))
+    return {**document, field: {"a": filler} if field == "inputs" else filler}
+
+
+@pytest.fixture
+def roomy_store(database: Database) -> Iterator[JobStore]:
+    """A store on a server that has room for large documents; those of a set in the tests have a small cache."""
+    with open_store(database, SystemClock()) as store:
+        store.boot(create=True)
+        yield store
+
+
+@pytest.mark.parametrize("left", [0, 10, 60, 100, 300, 600, 900])
+@pytest.mark.parametrize("field", ["inputs", "note"])
+def test_a_document_that_is_almost_full_costs_no_other_its_turn(roomy_store: JobStore, left: int, field: str) -> None:
+    store = roomy_store
+    store.insert([almost_full(left, field)])
+    others = store.insert([a_job() for _ in range(3)])
+    claims = claim(store) + claim(store, owner="boot/2") + claim(store, owner="boot/3")
+    assert set(others) <= {claimed.job.id for claimed in claims}
+    for claimed in claims:
+        status = S.TO_BE_SUBMITTED if isinstance(claimed.job, Job) else S.ERROR
+        fields = {"execution": {"system": "here", "lane": "here", "why": ["x" * 500]}}
+        assert apply(store, claimed.job, status, by=str(claimed.job.lease.owner), fields=fields)
+    assert store.count().get("to be submitted", 0) >= 3
+    assert sum(store.count().values()) == 4
+    assert not {"to be built", "building"} & store.count().keys()
+
+
+@pytest.mark.parametrize("field", ["inputs", "note"])
+def test_a_job_whose_document_became_full_still_ends_as_it_did(roomy_store: JobStore, field: str) -> None:
+    store = roomy_store
+    (job_id,) = store.insert([almost_full(3000, field)])
+    assert apply(store, claim_job(store), S.TO_BE_SUBMITTED, fields={"execution": {"system": "here", "lane": "here"}})
+    assert apply(store, claim_job(store, SUBMIT), S.RUNNING, fields={"execution.job_no": "7"})
+    results = [{"path": "x" * 1000, "size": 1} for _ in range(1000)]
+    assert apply(store, store.on_system("here")[0], S.FINISHED, fields={"exit": {"code": 0}, "results": results})
+    found = document(store, job_id)
+    assert (found["status"], found["exit"]["code"]) == ("finished", 0)
+    assert found["results"] == results or found["results_cut"]
 
 
 def test_unknown_fields_of_the_app_are_kept_as_they_are(store: JobStore) -> None:

@@ -33,7 +33,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def paths(directory: Path, *patterns: str) -> list[str]:
-    return [result.path for result in collect(directory, patterns)]
+    return [result.path for result in collect(directory, patterns).results]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_patterns_match_as_in_a_shell(directory: Path, patterns: list[str], expe
 
 def test_sizes_are_recorded(directory: Path) -> None:
     (directory / "a.txt").write_bytes(b"x" * 1234)
-    assert [(result.path, result.size) for result in collect(directory, ["a*"])] == [("a.txt", 1234)]
+    assert [(result.path, result.size) for result in collect(directory, ["a*"]).results] == [("a.txt", 1234)]
 
 
 def test_links_never_lead_out_of_the_directory(directory: Path, tmp_path: Path) -> None:
@@ -88,9 +88,18 @@ def test_a_name_that_is_not_utf8_can_be_stored(directory: Path) -> None:
     assert paths(directory, "*.dat") == ["odd\\xff.dat"]
 
 
-def test_the_number_of_results_is_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "MAX_RESULTS", 3)
-    assert len(paths(directory, "**")) == 3
+@pytest.mark.parametrize(("bound", "value"), [("MAX_RESULTS", 3), ("MAX_BYTES", 3 * 46), ("MAX_EXAMINED", 3)])
+def test_results_are_bounded_in_number_and_bytes_and_the_cut_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.text").touch()
+    monkeypatch.setattr(outputs, bound, value)
+    whole = collect(tmp_path, ["*.text"])
+    assert (len(whole.results), whole.cut) == (3, False)
+    (tmp_path / "more.text").touch()
+    part = collect(tmp_path, ["*.text"])
+    assert (len(part.results) <= 3, part.cut) == (True, True)
 
 
 def test_a_directory_that_is_deeper_than_python_can_recurse_is_walked(directory: Path) -> None:
@@ -106,7 +115,7 @@ def test_a_directory_that_is_deeper_than_python_can_recurse_is_walked(directory:
 
 
 def test_a_directory_that_is_gone_has_no_results(tmp_path: Path) -> None:
-    assert collect(tmp_path / "gone", ["**"]) == []
+    assert collect(tmp_path / "gone", ["**"]) == ([], False)
 
 
 @pytest.mark.parametrize("pattern", ["", "/etc/*", "../*", "a/../../b", ".."])
