@@ -88,6 +88,8 @@ def _plans(config: Config, problems: Problems) -> dict[str, SystemPlan]:
             problems.add((*keys, "class"), f"there is no class {entry.class_}, built in or in systems_dirs{known}")
             continue
         options = _options(config, cls, entry, keys, problems)
+        if (unfit := cls.unfit(config.jobs_dir)) is not None:
+            problems.add(("jobs_dir",), f"{name}, a {entry.class_}, {unfit}")
         if options is not None:
             context = Context(name, config.run_dir, environment, config.engine.kill_delay)
             plans[name] = SystemPlan(name, cls, options, context)

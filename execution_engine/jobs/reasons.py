@@ -9,8 +9,11 @@ REASONS = {
     "command not executable": "the command could not be executed (exit code 126)",
     "walltime": "the job ran longer than its `resources.walltime`",
     "memory": "the job used more than its `resources.memory`",
+    "cpu time": "the job used more processor time than it may",
     "killed": "somebody asked for it",
     "node lost": "its system has the job no longer, and it left no exit record",
+    "killed by the system": "its system ended it before its command started, as somebody asked that system to",
+    "rerun": "its system started it a second time, which ended the first; no command is run twice",
     "never started": "its system has the job no longer, and its command never started",
     "no exit record": "it ended, but its script could not write how (a full disk, say)",
     "submission refused": "its system refused it",
@@ -21,5 +24,7 @@ REASONS = {
 }
 """`exit.reason`: every value that it can have."""
 
-OF_THE_SITE = frozenset({"node lost", "never started", "no exit record", "build failed", "actor crashed"})
+OF_THE_SITE = frozenset(
+    {"node lost", "killed by the system", "rerun", "never started", "no exit record", "build failed", "actor crashed"}
+)
 """Those that an administrator looks into.  All others are about the job: its owner does."""

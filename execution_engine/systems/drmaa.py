@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Generic
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
-from execution_engine.jobs.exit_record import read_start_marker
+from execution_engine.jobs.exit_record import read_copies, read_start_marker
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
@@ -296,6 +296,11 @@ def was_started(job: Job) -> bool:
     """Whether the job script has begun, as its start marker tells."""
     marker = read_start_marker(Path(job.dir or "/nonexistent"))
     return marker is not None and marker.attempt == job.attempt
+
+
+def came_back(job: Job) -> bool:
+    """Whether the job script was started again when it had run already, and ended at once."""
+    return bool(read_copies(Path(job.dir or "/nonexistent"), job.attempt))
 
 
 def was_killed_by_us(job: Job) -> bool:

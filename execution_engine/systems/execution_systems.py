@@ -81,7 +81,8 @@ class Account:
     """What a system knows about how a job ended, beside the exit record.  None: it does not know."""
 
     reason: str | None = None
-    """walltime, memory, killed, node lost, never started: what ended the job, when the system did it or saw it"""
+    """walltime, memory, cpu time, killed, killed by the system, rerun, node lost, never started: what ended the job, when the
+    system did it or saw it"""
     code: int | None = None
     """the exit status of the job script, 128 + n for signal n"""
     usage: Usage | None = None
@@ -147,6 +148,12 @@ class ExecutionSystem(ABC):
         """
         del options
         return {}
+
+    @classmethod
+    def unfit(cls, jobs_dir: Path) -> str | None:
+        """Why this system cannot run jobs whose directories are below this one; None: it can, as far as the name tells."""
+        del jobs_dir
+        return None
 
     # --- life in the actor process
 

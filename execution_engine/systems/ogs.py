@@ -18,7 +18,15 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.systems import execution_systems, ogs_commands
-from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem, Duration, was_killed_by_us, was_started
+from execution_engine.systems.drmaa import (
+    AbsolutePath,
+    DrmaaOptions,
+    DrmaaSystem,
+    Duration,
+    came_back,
+    was_killed_by_us,
+    was_started,
+)
 from execution_engine.systems.execution_systems import Account
 from execution_engine.systems.listing import RECENT
 from execution_engine.systems.native_specification import ResourceMapping, Template
@@ -152,7 +160,7 @@ class OGS(DrmaaSystem[QueuedJob]):
             if isinstance(records, ExecutionSystemError):
                 yield job, Account(message=f"the accounting cannot be asked: {records}")
             else:
-                yield job, account_of(records)
+                yield job, account_of(records, came_back=came_back(job))
 
     def _give_up(self, job: Job, queued: Sequence[QueuedJob]) -> Account:
         """The end of a job in an error state: it is deleted, or whoever clears the error would start a job that has ended."""

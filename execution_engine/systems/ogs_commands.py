@@ -168,8 +168,9 @@ class Record:
     host: str
     name: str = ""
     owner: str = ""
+    slots: int = 1
     limits: dict[str, float] = field(default_factory=dict)
-    """the resources that were asked for, h_rt in seconds and h_vmem in bytes"""
+    """the resources that were asked for, h_rt and h_cpu in seconds and h_vmem in bytes"""
 
 
 def read_accounting(text: str) -> list[Record]:
@@ -196,6 +197,7 @@ def _record(fields: dict[str, str]) -> Record:
             host=fields.get("hostname", ""),
             name=fields.get("jobname", ""),
             owner=fields.get("owner", ""),
+            slots=int(fields.get("slots") or 1),
             limits=_limits(fields.get("category", "")),
         )
     except (KeyError, ValueError, IndexError) as error:
@@ -204,7 +206,7 @@ def _record(fields: dict[str, str]) -> Record:
 
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)i?[sB]?")
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_LIMIT = re.compile(r"\b(h_rt|h_vmem)=([\w.:]+)")
+_LIMIT = re.compile(r"\b(h_rt|h_cpu|h_vmem)=([\w.:]+)")
 
 
 def _quantity(text: str) -> float | None:

@@ -20,7 +20,15 @@ from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.systems import execution_systems, torque_commands
-from execution_engine.systems.drmaa import AbsolutePath, DrmaaOptions, DrmaaSystem, Duration, was_killed_by_us, was_started
+from execution_engine.systems.drmaa import (
+    AbsolutePath,
+    DrmaaOptions,
+    DrmaaSystem,
+    Duration,
+    came_back,
+    was_killed_by_us,
+    was_started,
+)
 from execution_engine.systems.execution_systems import Account
 from execution_engine.systems.listing import RECENT
 from execution_engine.systems.native_specification import ResourceMapping, Template
@@ -40,7 +48,10 @@ class TorqueResources(ResourceMapping):
     """How `resources` are asked of Torque.  An `-l nodes` replaces the one before, hence the cores in the one for `gpus`."""
 
     cores: Template = Field("-l nodes=1:ppn={cores}", description="for a job of more than one core")
-    memory: Template = Field("-l mem={memory}b", description="for a job that says how much memory it wants")
+    memory: Template = Field(
+        "-l mem={memory}b,vmem={memory}b",
+        description="for a job that says how much memory it wants; `mem` alone holds each process to it, not their sum",
+    )
     walltime: Template = Field("-l walltime={walltime}", description="for a job that says how long it may run")
     gpus: Template = Field("-l nodes=1:ppn={cores}:gpus={gpus}", description="for a job that wants graphics processors")
 
@@ -98,13 +109,15 @@ class Torque(DrmaaSystem[TorqueJob]):
 
     def run(self, job: Job) -> str:
         """The library writes the path into a shell script as it is."""
-        path = str(execution_systems.script(job))
-        if not _SAFE_PATH.fullmatch(path):
-            raise ExecutionSystemError(
-                f"{self.context.name} can only run scripts whose path has no blanks and special characters, not {path}; "
-                "choose another jobs_dir"
-            )
+        if (unfit := self.unfit(execution_systems.script(job))) is not None:
+            raise ExecutionSystemError(f"{self.context.name} {unfit}; choose another jobs_dir")
         return super().run(job)
+
+    @classmethod
+    def unfit(cls, jobs_dir: Path) -> str | None:
+        if _SAFE_PATH.fullmatch(str(jobs_dir)):
+            return None
+        return f"can only run scripts whose path has no blanks and special characters, not {jobs_dir}"
 
     def native_specification(self, job: Job) -> str:
         """-r n: a job that a lost node took with it is not started again by the server, but ends in error.  -N, at the end: no
@@ -216,7 +229,8 @@ class Torque(DrmaaSystem[TorqueJob]):
             started = was_started(job)
             if was_killed_by_us(job) and not started:
                 return None
-            return account_of(self.listing(float("inf")).get(self.job_name(job), []), started=started)
+            listed = self.listing(float("inf")).get(self.job_name(job), [])
+            return account_of(listed, started=started, came_back=came_back(job))
         if record.signal is None or was_killed_by_us(job):
             return None
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 
 from execution_engine.jobs.exit_record import ExitRecord
@@ -28,20 +27,24 @@ _MEANINGS = {
     -14: "its prologue failed",
 }
 """The negative values of `exit_status`: Torque's administrator guide, "Job exit status"; JOB_EXEC_… in its source."""
-_LIMITS = {-10: "memory", -11: "walltime"}
-_PROCESSOR_TIME = -12
+_LIMITS = {-10: "memory", -11: "walltime", -12: "cpu time"}
+_NOT_RUN = {126: "the node may not execute the job script", 127: "the node does not see the job script"}
+"""What a shell's exit code means where the script left no start marker."""
 _ENDED_BY_TORQUE = frozenset({"SIGTERM", "SIGKILL"})
 
 
-def account_of(jobs: Sequence[TorqueJob], *, started: bool) -> Account | None:
+def account_of(jobs: Sequence[TorqueJob], *, started: bool, came_back: bool = False) -> Account | None:
     """The account of a job that has ended, from all entries of its name; None if there is none.
 
     There are several if a submission was repeated: the copies that found the start marker ended at once with 0, so that one that
-    says more is the job's.  `started`: the start marker is there.
+    says more is the job's.  `started`: the start marker is there; `came_back`: a copy ended at once, which is the job itself
+    where it was submitted once.
     """
     ended = [job for job in jobs if job.state == "C"]
     if not ended:
         return None
+    if came_back and len(jobs) == 1 and ended[0].exit_status == 0:
+        return Account("rerun", message=f"{ended[0].native_id} was started again, as by qrerun or when its node was lost")
     return _account(max(ended, key=lambda job: (job.exit_status not in (0, None), job.used.walltime or 0)), started)
 
 
@@ -49,15 +52,24 @@ def _account(job: TorqueJob, started: bool) -> Account:
     code, usage, message = job.exit_status, usage_of(job), _message(job)
     if code in _LIMITS:
         return Account(_LIMITS[code], None, usage, message)
-    if code == _PROCESSOR_TIME:
-        return Account(None, 128 + signal.SIGTERM, usage, message)
     if code is None or code < 0:
         return Account("node lost" if started else "never started", message=message)
+    if not started and (code in _NOT_RUN or code >= _BY_SIGNAL):
+        return _not_started(job, code, message)
     if code < _BY_SIGNAL:
         return Account(None, code, usage, message, settled=False)
-    if not started:
-        return Account("never started", message=message)
     return Account(None, 128 + code - _BY_SIGNAL, usage, message)
+
+
+def _not_started(job: TorqueJob, code: int, message: str) -> Account:
+    """A job is given to a node, and is `R`, before its script begins; somebody may delete it in between.
+
+    Nothing is said for certain of a script that could not be run, whose marker may still come: a network file system shows new
+    files after a while.
+    """
+    if code in _NOT_RUN:
+        return Account(message=f"{message}; {_NOT_RUN[code]}")
+    return Account("killed by the system" if job.host else "never started", message=message)
 
 
 def _message(job: TorqueJob) -> str:
@@ -90,7 +102,10 @@ def _used_up(job: TorqueJob, wall: float) -> str | None:
     limits, used = job.limits, job.used
     if limits.walltime and max(wall + 1, used.walltime or 0) >= limits.walltime:  # Torque's clock starts before the command
         return "walltime"
-    return "memory" if limits.mem and (used.mem or 0) > limits.mem else None
+    if limits.cput and (used.cput or 0) >= limits.cput:
+        return "cpu time"
+    over = (limits.mem and (used.mem or 0) > limits.mem) or (limits.vmem and (used.vmem or 0) > limits.vmem)
+    return "memory" if over else None
 
 
 def usage_of(job: TorqueJob) -> Usage:

@@ -84,6 +84,7 @@ class Amounts:
     walltime: float | None = None
     cput: float | None = None
     mem: int | None = None
+    vmem: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ _NOTHING = re.compile(r"\s*(?:<\?xml[^>]*\?>)?\s*")
 _JOB = re.compile(r"<Job>(.*?)</Job>", re.DOTALL)
 _VALUE = re.compile(r"<(Job_Id|Job_Name|Job_Owner|job_state|exit_status|exec_host|comment)>([^<]*)</\1>")
 _SECTION = re.compile(r"<(resources_used|Resource_List)>(.*?)</\1>", re.DOTALL)
-_AMOUNT = re.compile(r"<(walltime|cput|mem)>([^<]*)</\1>")
+_AMOUNT = re.compile(r"<(walltime|cput|mem|vmem)>([^<]*)</\1>")
 
 
 def read_jobs(text: str) -> list[TorqueJob]:
@@ -163,7 +164,9 @@ def _job(block: str) -> TorqueJob:
 
 
 def _amounts(values: dict[str, str]) -> Amounts:
-    return Amounts(_seconds(values.get("walltime", "")), _seconds(values.get("cput", "")), _bytes(values.get("mem", "")))
+    walltime, cput = (_seconds(values.get(name, "")) for name in ("walltime", "cput"))
+    mem, vmem = (_bytes(values.get(name, "")) for name in ("mem", "vmem"))
+    return Amounts(walltime, cput, mem, vmem)
 
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", re.ASCII)

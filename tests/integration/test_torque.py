@@ -66,6 +66,68 @@ def test_a_job_that_exceeds_its_walltime_says_so_whether_it_was_recorded_or_not(
     assert "exit_status -11" in unrecorded["error"]["details"]
 
 
+def test_a_job_that_exceeds_its_processor_time_says_so(engine: Engine) -> None:
+    loop = "while :; do :; done"
+    recorded, unrecorded = engine.run(
+        {"command": loop, "resources": {"native": "-l cput=1"}},
+        {"command": f"trap '' TERM; {loop}", "resources": {"native": "-l cput=1"}},
+    )
+    assert ends([recorded, unrecorded]) == [("error", 143, "cpu time"), ("error", None, "cpu time")]
+    assert "exit_status -12" in unrecorded["error"]["details"]
+
+
+@pytest.mark.parametrize("gone", ["not on the node", "not executable"])
+def test_a_script_that_the_node_cannot_run_never_started(engine: Engine, shared_torque: StandIn, gone: str) -> None:
+    (job_id,) = engine.submit({"command": ["true"], "resources": {"native": LATER}})
+    job = engine.until_status(job_id, "pending")
+    script = Path(job["dir"]) / ".execd" / "job_script"
+    if gone == "not executable":
+        script.chmod(0o600)
+    else:
+        script.rename(script.with_name("elsewhere"))
+    shared_torque.make_eligible(job["execution"]["job_no"])
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "never started")
+    assert "the node" in job["error"]["details"]
+    assert "job script" in job["error"]["details"]
+
+
+def test_a_job_that_is_deleted_after_it_was_given_to_its_node_was_killed_by_the_system(
+    engine: Engine, shared_torque: StandIn
+) -> None:
+    shared_torque.mark("slow_start")
+    try:
+        (job_id,) = engine.submit({"command": ["true"]})
+        job = engine.until_status(job_id, "running")
+        shared_torque.run("qdel", job["execution"]["job_no"])
+        (job,) = engine.wait([job_id])
+    finally:
+        shared_torque.unmark("slow_start")
+    assert (job["status"], job["exit"]["reason"]) == ("error", "killed by the system")
+    assert "exit_status 271" in job["error"]["details"]
+
+
+def test_a_job_that_an_administrator_reruns_says_so_and_its_command_ran_once(engine: Engine, shared_torque: StandIn) -> None:
+    (job_id,) = engine.submit({"command": "echo run >>runs; sleep 1000", "resources": {"native": "-r y"}})
+    job = engine.until_status(job_id, "running")
+    until(lambda: (Path(job["dir"]) / "runs").exists(), "the command has begun")
+    assert shared_torque.run("qrerun", job["execution"]["job_no"]).returncode == 0
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "rerun")
+    assert "qrerun" in job["error"]["details"]
+    assert (Path(job["dir"]) / "runs").read_text() == "run\n"
+
+
+def test_a_job_that_its_node_gave_up_when_its_mom_started_anew_is_lost(engine: Engine, shared_torque: StandIn) -> None:
+    (job_id,) = engine.submit({"command": "echo run >>runs; sleep 1000"})
+    job = engine.until_status(job_id, "running")
+    until(lambda: (Path(job["dir"]) / "runs").exists(), "the command has begun")
+    shared_torque.restart_mom()
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) == ("error", "node lost")
+    assert "exit_status -4" in job["error"]["details"]
+
+
 def test_a_running_job_is_killed_with_all_that_it_started_whatever_it_traps(engine: Engine) -> None:
     (job_id,) = engine.submit({"command": "trap '' TERM; (trap '' TERM; echo $$ >pid; sleep 1000) & wait; sleep 1000"})
     job = engine.until_status(job_id, "running")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.support.engines import Engine, end_processes, running_engine
 from tests.support.job_sites import JobSite
 
 SOURCES = Path(__file__).parent / "torque"
-COMMANDS = ("server", "qstat", "qselect", "qdel", "qhold", "qrls", "qsig", "submit", "mom")
+COMMANDS = ("server", "qstat", "qselect", "qdel", "qhold", "qrls", "qrerun", "qsig", "submit", "mom")
 NO_COMPILER = "no C compiler for the stand-in of Torque: apt-get install gcc libc6-dev"
 REAL = os.environ.get("EXECD_TEST_TORQUE")
 """The host of a real server."""
@@ -74,7 +75,7 @@ class StandIn:
     def mark(self, name: str, text: str = "") -> None:
         """Makes the server `down`, `hung` or `mute` (takes jobs and does not say so), its answers `cut` after so many bytes, or
         each submission end in a `refusal`; with `no_mom` it has no contact to its node, and says so unless the text is `mute`;
-        with `operator` all who ask it are its operators.
+        with `operator` all who ask it are its operators; with `slow_start` the scripts of jobs that are `R` do not begin.
 
         The next submission only: `late` is taken, and its answer read as that to the next; `lost` is not, and the next gets an id
         that is nobody's, as does one with a `lie`."""
@@ -127,6 +128,14 @@ class StandIn:
     def purge(self, native_id: str) -> None:
         """Forgets a job, as when `keep_completed` is over."""
         shutil.rmtree(self.directory / "jobs" / native_id)
+
+    def restart_mom(self) -> None:
+        """Has the node's pbs_mom started anew in such a way that it gives its jobs up (`-r`)."""
+        for pid in (self.directory / "jobs").glob("*/pid"):
+            if not (pid.parent / "exit_status").exists():
+                (pid.parent / "lost").touch()
+                with suppress(ProcessLookupError):
+                    os.killpg(int(pid.read_text()), signal.SIGKILL)
 
     def end(self) -> None:
         """Ends all that still runs here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
@@ -168,3 +169,25 @@ def test_a_pattern_takes_no_character_for_more_than_itself() -> None:
     pattern = accounting(names, "alice")[-1]
     assert all(fnmatchcase(name, pattern) for name in names)
     assert not any(fnmatchcase(f"execd-{other}-1", pattern) for other in "b.0*[]!^")
+
+
+def test_a_job_that_was_rescheduled_while_it_ran_was_rerun() -> None:
+    text = (CAPTURED / "qacct-done.txt").read_text()
+    rescheduled = re.sub(r"^failed .*", "failed       25  : rescheduling", text, flags=re.MULTILINE)
+    records = read_accounting(rescheduled + text)
+    account = account_of(records, came_back=True)
+    assert account is not None
+    assert (account.reason, "qmod -rj" in account.message) == ("rerun", True)
+    account = account_of(records)
+    assert account is not None
+    assert account.reason is None
+
+
+@pytest.mark.parametrize(("slots", "reason"), [(1, "cpu time"), (2, None)])
+def test_a_job_that_a_signal_ended_at_its_limit_of_processor_time_says_so(slots: int, reason: str | None) -> None:
+    text = (CAPTURED / "qacct-signal.txt").read_text()
+    for name, value in (("slots", f"{slots}"), ("cpu", "7.5s"), ("category", "-l h_cpu=7")):
+        text = re.sub(rf"^{name} .*", f"{name} {value}", text, flags=re.MULTILINE)
+    account = account_of(read_accounting(text))
+    assert account is not None
+    assert account.reason == reason

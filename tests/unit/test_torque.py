@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from execution_engine.config import load
 from execution_engine.engine.assembly import assemble
-from execution_engine.errors import ExecutionSystemError, NotSupported, SystemClosed, SystemFull
+from execution_engine.errors import ConfigError, ExecutionSystemError, NotSupported, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
@@ -335,7 +335,7 @@ def asked(resources: dict[str, Any], /, **options: Any) -> str:
     [
         ({}, "-r n -N execd-j-1"),
         ({"cores": 4}, "-r n -l nodes=1:ppn=4 -N execd-j-1"),
-        ({"memory": "1G"}, "-r n -l mem=1073741824b -N execd-j-1"),
+        ({"memory": "1G"}, "-r n -l mem=1073741824b,vmem=1073741824b -N execd-j-1"),
         ({"walltime": "1h"}, "-r n -l walltime=3600 -N execd-j-1"),
         ({"gpus": 1}, "-r n -l nodes=1:ppn=1:gpus=1 -N execd-j-1"),
         ({"cores": 2, "gpus": 1}, "-r n -l nodes=1:ppn=2 -l nodes=1:ppn=2:gpus=1 -N execd-j-1"),
@@ -377,6 +377,16 @@ def test_the_environment_names_the_server_and_bounds_the_librarys_patience(monke
         "DRMAA_LIBRARY_PATH": "/opt/lib.so",
     }
     assert environment(environment={"PBSAPITIMEOUT": "9"})["PBSAPITIMEOUT"] == "9"
+
+
+def test_a_jobs_dir_with_blanks_is_refused_before_any_job_is(tmp_path: Path) -> None:
+    file = tmp_path / "execd.yaml"
+    text = (ROOT / "docs/samples/torque.yaml").read_text()
+    file.write_text(re.sub(r"^jobs_dir: .*", "jobs_dir: /srv/our jobs", text, flags=re.MULTILINE))
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match="jobs_dir: pbs, a Torque, can only run scripts whose path has no blanks") as caught:
+        assemble(load(file))
+    assert str(file) in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"drmaa_library": "lib.so"}, {"drmaa_library": "/l", "server_name": "head 01"}])

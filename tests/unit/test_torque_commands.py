@@ -35,7 +35,7 @@ def test_a_listing_has_all_jobs_with_what_is_known_of_them() -> None:
         "R",
         owner="execd",
         host="node1",
-        used=Amounts(65.0, 3.0, 5160 * 1024),
+        used=Amounts(65.0, 3.0, 5160 * 1024, 317711 * 1024),
         limits=Amounts(7200.0, None, 2 << 30),
     )
     assert "Not enough" in jobs["execd-wait-1"].comment
@@ -132,10 +132,12 @@ def ended(exit_status: int | None, **more: object) -> TorqueJob:
         (143, True, None, 143, False),
         (-10, True, "memory", None, True),
         (-11, True, "walltime", None, True),
-        (-12, True, None, 143, True),
+        (-12, True, "cpu time", None, True),
         (271, True, None, 143, True),
         (265, True, None, 137, True),
-        (271, False, "never started", None, True),
+        (271, False, "killed by the system", None, True),
+        (0, False, None, 0, False),
+        (127, False, None, None, True),
         (None, False, "never started", None, True),
         (None, True, "node lost", None, True),
         (-4, True, "node lost", None, True),
@@ -182,6 +184,9 @@ RUNNING = TorqueJob("1.h", "j", "R", limits=Amounts(walltime=10.0, mem=1 << 30))
         (ended(-10), ExitRecord(137, 1, "n", wall=3.0), "memory"),
         (RUNNING, ExitRecord(143, 1, "n", wall=12.0), "walltime"),
         (replace(RUNNING, used=Amounts(mem=2 << 30)), ExitRecord(143, 1, "n", wall=2.0), "memory"),
+        (replace(RUNNING, limits=Amounts(vmem=1 << 30), used=Amounts(vmem=2 << 30)), ExitRecord(143, 1, "n", wall=2.0), "memory"),
+        (replace(RUNNING, limits=Amounts(cput=9.0), used=Amounts(cput=9.0)), ExitRecord(143, 1, "n", wall=2.0), "cpu time"),
+        (ended(-12), ExitRecord(143, 1, "n", wall=3.0), "cpu time"),
         (replace(RUNNING, used=Amounts(walltime=12.0)), ExitRecord(143, 1, "n"), "walltime"),
         (RUNNING, ExitRecord(143, 1, "n", wall=2.0), None),
         (RUNNING, ExitRecord(139, 1, "n", wall=12.0), None),
@@ -195,3 +200,25 @@ def test_a_command_that_was_ended_at_a_limit_and_recorded_is_told_apart(
 ) -> None:
     account = exceeded([job], record)
     assert (account.reason if account else None) == reason
+
+
+def test_a_job_that_was_deleted_while_it_waited_never_started() -> None:
+    account = account_of([replace(ended(271), host="")], started=False)
+    assert account is not None
+    assert account.reason == "never started"
+
+
+def test_a_job_whose_script_was_started_again_was_rerun_unless_it_was_submitted_twice() -> None:
+    account = account_of([ended(0)], started=True, came_back=True)
+    assert account is not None
+    assert (account.reason, "qrerun" in account.message) == ("rerun", True)
+    account = account_of([ended(0), ended(143)], started=True, came_back=True)
+    assert account is not None
+    assert (account.reason, account.code) == (None, 143)
+
+
+@pytest.mark.parametrize(("code", "words"), [(126, "may not execute the job script"), (127, "does not see the job script")])
+def test_the_shells_code_tells_why_a_script_did_not_begin(code: int, words: str) -> None:
+    account = account_of([ended(code)], started=False)
+    assert account is not None
+    assert words in account.message
