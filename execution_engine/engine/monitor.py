@@ -176,7 +176,9 @@ class Monitor:
     def _work(self) -> None:
         """All that needs the database, the journal last: no job waits for it."""
         with self._talking():
-            self._presence.turn(now=self._outages.error(_DATABASE) is not None)  # with a write: a full disk can still be read
+            if again := self._outages.error(_DATABASE) is not None:
+                self._store.inspection.try_out(jobs_only=True)  # with a write: a full disk can still be read
+            self._presence.turn(now=again)
             self._release()
             if self._stop_by is None and self._presence.may_work:
                 self._demand.poll()

@@ -25,9 +25,14 @@ class Inspection(ABC):
         """Makes those anew.  Harmless when repeated."""
 
     @abstractmethod
-    def try_out(self) -> None:
-        """Does what an engine does: reads, and writes, changes and removes a record of its own; on a server, where an index is
-        missing, whether one may be made is asked too.  Raises a StoreError that says what cannot be done, and what to do."""
+    def try_out(self, *, jobs_only: bool = False) -> None:
+        """Does what an engine does: reads, writes, changes and removes a record of its own among the jobs.
+
+        Without `jobs_only`, also among the engines and events of a server, where an index that is missing must be one that this
+        user may make.
+
+        Raises a StoreError that says what cannot be done, and what to do.
+        """
 
     @abstractmethod
     def clock(self) -> datetime | None:

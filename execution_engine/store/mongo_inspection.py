@@ -38,9 +38,9 @@ class MongoInspection(Inspection):
         with self._talking():
             mongo_indexes.make_right(self._indexes)
 
-    def try_out(self) -> None:
+    def try_out(self, *, jobs_only: bool = False) -> None:
         with self._talking():
-            mongo_trial.carry_out(self._indexes, f"trial-{uuid.uuid4().hex}")
+            mongo_trial.carry_out([(self._jobs, ())] if jobs_only else self._indexes, f"trial-{uuid.uuid4().hex}")
 
     def clock(self) -> datetime | None:
         with self._talking():

@@ -35,10 +35,11 @@ class SqliteInspection(Inspection):
                 connection.execute(f"DROP INDEX IF EXISTS {name}")
                 connection.execute(_wanted()[name])
 
-    def try_out(self) -> None:
+    def try_out(self, *, jobs_only: bool = False) -> None:  # noqa: ARG002 - all is in one file
         row = new_row({"_id": f"trial-{uuid.uuid4().hex}"}, datetime.now(UTC))
         with self._writing() as connection:
             connection.execute(INSERT, row)
+            connection.execute("UPDATE jobs SET priority = 1 WHERE id = ?", (row["id"],))
         with self._writing() as connection:
             connection.execute("DELETE FROM jobs WHERE id = ?", (row["id"],))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from tests.support.store_fixtures import closing_for_good, mongod_program
 
 pytestmark = pytest.mark.mongodb
 
+OUTAGE = 2.0
+"""Seconds: several times the longest delay between two tries."""
 EVERYTHING = ["find", "insert", "update", "remove", "createIndex", "listIndexes", "createCollection"]
 
 
@@ -123,20 +126,25 @@ def test_a_user_who_may_make_no_index_is_refused_by_all(secured: SecuredServer, 
     assert said.count("`createIndex` in the collection jobs") >= 3
 
 
+@pytest.mark.parametrize("collections", [("jobs",), ("engines",), ("jobs", "engines", "events")])
 def test_a_right_that_is_taken_from_a_running_engine_is_named_by_status_and_costs_no_job(
-    secured: SecuredServer, name: str, make_engine: MakeEngine
+    secured: SecuredServer, name: str, make_engine: MakeEngine, collections: tuple[str, ...]
 ) -> None:
     url = secured.add_user(name, name, {each: list(EVERYTHING) for each in ("jobs", "engines", "events")})
     engine = make_engine(database={"url": url, "name": name}, engine={"retry_delay": {"min": "0.1s", "max": "0.4s"}})
     engine.start()
-    for collection in ("jobs", "engines"):
+    for collection in collections:
         secured.take_right(name, name, collection, "update")
     (job_id,) = engine.submit({"command": ["true"]})
     until(lambda: "`update` in the collection" in engine.execd("status", check=False).stdout, "status says so")
-    for collection in ("jobs", "engines"):
+    time.sleep(OUTAGE)
+    for collection in collections:
         secured.give_right(name, name, collection, "update")
     (job,) = engine.wait([job_id])
     assert (job["status"], job["lease"]["crashes"]) == ("finished", 0)
+    until(lambda: "database answers again" in engine.log(), "the log says so")
+    assert engine.log().count("database does not answer") == engine.log().count("database answers again") == 1
+    assert "by a fault of the engine" not in engine.log()
 
 
 def test_a_connection_to_a_secondary_is_refused_by_all(replica_set: ReplicaSet, name: str, refused_by_all: Refused) -> None:
