@@ -17,8 +17,8 @@ from apprise.plugins import url_to_dict
 
 from execution_engine.notification.cut_off import CutOff
 from execution_engine.notification.message import Message
-from execution_engine.notification.redirects import hold_to_redirect_rules
 from execution_engine.notification.targets import DeliveryFailed, UnusableTarget
+from execution_engine.notification.web import hold_to_web_rules
 
 _MAIL = frozenset({"mailto", "mailtos"})
 _WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
@@ -49,7 +49,7 @@ def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
     except Exception as error:  # noqa: BLE001 - a parser of apprise may raise anything for what is not a URL
         raise UnusableTarget(_redacted(str(error), url)) from None
     service.socket_connect_timeout = service.socket_read_timeout = timeout
-    hold_to_redirect_rules(reasons.say)
+    hold_to_web_rules(reasons.say)
     service.redirects = True
     with CutOff(timeout) as cut_off:
         accepted = _notify(service, message, url)

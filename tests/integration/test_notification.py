@@ -410,6 +410,14 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_its_time_and_no_more(u
     assert took < 5
 
 
+def test_an_answer_without_an_end_is_read_at_its_beginning_only() -> None:
+    with trickling_server(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 16), interval=0) as port:
+        began = time.monotonic()
+        outcome = told({"x": f"json://{HOST}:{port}/"}, timeout=30)
+        assert time.monotonic() - began < 20
+    assert outcome.notified["x"].at == NOW
+
+
 def test_a_silent_server_costs_its_time_once_and_other_targets_none() -> None:
     class SlowClock(HeldClock):
         """A quarter of a second passes with each look at it, so that a delivery that fails counts as slow."""

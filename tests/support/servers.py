@@ -134,8 +134,8 @@ def silent_server() -> Iterator[int]:
 
 
 @contextmanager
-def trickling_server(first: bytes = b"HTTP/1.1 200 OK\r\n", interval: float = 0.1) -> Iterator[int]:
-    """The port of a server that sends `first` to whoever connects, then a letter now and then, and never comes to an end."""
+def trickling_server(first: bytes = b"HTTP/1.1 200 OK\r\n", more: bytes = b"x", interval: float = 0.1) -> Iterator[int]:
+    """The port of a server that sends `first` to whoever connects, then `more` now and then, and never comes to an end."""
     over = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -143,7 +143,7 @@ def trickling_server(first: bytes = b"HTTP/1.1 200 OK\r\n", interval: float = 0.
         with connection, contextlib.suppress(OSError):  # the other side had enough
             connection.sendall(first)
             while not over.wait(interval):
-                connection.sendall(b"x")
+                connection.sendall(more)
 
     def serve(server: socket.socket) -> None:
         with contextlib.suppress(OSError):  # shut: the test is over
