@@ -6,12 +6,17 @@ directory, and can neither touch nor be taken for the new attempt.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from pathlib import Path
+
+from execution_engine.building.directories import open_directory, open_or_make, opened
 
 _OURS = ".execd"
 _KEPT = "attempt-"
+_NO_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def place_of_attempt(attempt: int) -> str:
@@ -29,55 +34,85 @@ def are_kept(directory: Path, attempt: int) -> bool:
     return os.path.lexists(directory_of_attempt(directory, attempt - 1))
 
 
-def renew(directory: Path, attempt: int) -> str:
-    """Makes an empty directory with a `.execd` in which the earlier attempts are kept; returns some words about it.
+def renew(shard: int, name: str, attempt: int) -> str:
+    """Makes an empty directory `name` in `shard`, with a `.execd` that keeps the earlier attempts; returns some words about it.
 
     Harmless when repeated, also after a crash at any point: the new directory is prepared beside the old one, and takes its place
     when it is complete.  Raises OSError.
     """
-    if are_kept(directory, attempt):
-        _empty(directory)
+    before, new = f"{_KEPT}{attempt - 1}", f".{name}.new"
+    if _is_there(shard, f"{name}/{_OURS}/{before}"):
+        with opened(open_directory(shard, name)) as directory:
+            _empty(directory)
         return " anew, over an earlier build"
-    before = attempt - 1
-    new = directory.with_name(f".{directory.name}.new")
-    (new / _OURS).mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = directory_of_attempt(new, before)
-    if not os.path.lexists(kept):
-        _move(directory, kept)
-    for older in _attempts(kept / _OURS):
-        older.rename(new / _OURS / older.name)
-    new.rename(directory)
-    return f"; attempt {before} is kept in {_OURS}/{kept.name}"
+    with opened(open_or_make(shard, new)) as directory, opened(open_or_make(directory, _OURS)) as ours:
+        if not _is_there(ours, before):
+            _move(shard, name, ours, before)
+        _bring_along(ours, before)
+    os.rename(new, name, src_dir_fd=shard, dst_dir_fd=shard)
+    return f"; attempt {attempt - 1} is kept in {_OURS}/{before}"
 
 
-def _move(directory: Path, kept: Path) -> None:
-    """The directory becomes `kept`; an empty one if it is gone, or was made on another machine.
+def _is_there(parent: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
-    A job may have taken away its own permission to change them.
+
+def _move(shard: int, name: str, ours: int, kept: str) -> None:
+    """The directory becomes `kept`; an empty one if it is gone, or was made on another machine."""
+    if not _is_there(shard, name):
+        os.mkdir(kept, 0o700, dir_fd=ours)
+        return
+    _open_up(shard, name)
+    os.rename(name, kept, src_dir_fd=shard, dst_dir_fd=ours)
+
+
+def _open_up(parent: int, name: str) -> None:
+    """A job may have taken away its own permission to change its directory, and what is ours in it; a link is left alone."""
+    try:
+        held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    with opened(held):
+        if stat.S_ISDIR(os.fstat(held).st_mode):
+            os.chmod(f"/proc/self/fd/{held}", 0o700)  # noqa: PTH101 - the file that is held, whatever has its name now
+            if name != _OURS:
+                _open_up(held, _OURS)
+
+
+def _bring_along(ours: int, before: str) -> None:
+    """What was kept of attempts before that one moves to the new directory.  A job may have put anything in its place: a link is
+    not followed.
     """
-    for each in (directory, directory / _OURS):
-        if each.is_dir() and not each.is_symlink():
-            each.chmod(0o700)
-    if os.path.lexists(directory):
-        directory.rename(kept)
-    else:
-        kept.mkdir(mode=0o700)
+    try:
+        with opened(open_directory(ours, before)) as kept, opened(open_directory(kept, _OURS)) as theirs:
+            for older in _attempts(theirs):
+                os.rename(older, older, src_dir_fd=theirs, dst_dir_fd=ours)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
 
 
-def _attempts(ours: Path) -> list[Path]:
-    """What is kept in a `.execd`.  A job may have put anything in its place: a link is not followed."""
-    if ours.is_symlink() or not ours.is_dir():
-        return []
-    return [path for path in ours.iterdir() if path.name.startswith(_KEPT)]
+def _attempts(ours: int) -> list[str]:
+    """What is kept in a `.execd`."""
+    return [each for each in os.listdir(ours) if each.startswith(_KEPT)]
 
 
-def _empty(directory: Path) -> None:
+def _empty(directory: int) -> None:
     """Takes away what an interrupted build of this attempt left."""
-    ours = directory / _OURS
-    kept = set(_attempts(ours))
-    for path in (*directory.iterdir(), *ours.iterdir()):
-        if path not in kept and path != ours:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    with opened(open_directory(directory, _OURS)) as ours:
+        kept = _attempts(ours)
+        for place, stays in ((directory, [_OURS]), (ours, kept)):
+            for name in os.listdir(place):  # noqa: PTH208 - of a descriptor
+                if name not in stays:
+                    _remove(place, name)
+
+
+def _remove(parent: int, name: str) -> None:
+    if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        shutil.rmtree(name, dir_fd=parent)
+    else:
+        os.unlink(name, dir_fd=parent)

@@ -6,8 +6,9 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 
+from execution_engine.building.directories import open_or_make, opened
 from execution_engine.building.fetching import blocks
 from execution_engine.config import InputSources
 from execution_engine.errors import BuildError
@@ -16,9 +17,10 @@ from execution_engine.jobs.job import Inputs, Source
 _RESERVED = frozenset({".execd", "stdout", "stderr"})
 _DEEPEST = 100
 _FAULT_OF_THE_NAME = frozenset(
-    {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL},
+    {errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.EINVAL},
 )
 _EXECUTABLE = b"#!"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -36,8 +38,10 @@ def check_names(names: Iterable[str]) -> None:
             raise BuildError(f"inputs: {name!r}: {parts[0]} in the job's directory is execd's own; choose another name")
 
 
-def place(inputs: Inputs, directory: Path, sources: InputSources, time_limit: float, beat: Callable[[], object]) -> Iterator[str]:
-    """Writes the files into the new directory, and yields a line about each that is done.
+def place_inputs(
+    inputs: Inputs, directory: int, sources: InputSources, time_limit: float, beat: Callable[[], object]
+) -> Iterator[str]:
+    """Writes the files into the new directory, a descriptor, and yields a line about each that is done.
 
     A file whose content begins with `#!` can be executed.  All of the sources together may take `time_limit` seconds; `beat` is
     called before each block of them.  Raises BuildError for what is the job's fault, a source that cannot be read included, and
@@ -60,11 +64,11 @@ def _with_beats(content: Iterable[bytes], beat: Callable[[], object]) -> Iterato
         beat()
 
 
-def _write(directory: Path, name: str, content: Iterator[bytes]) -> int:
+def _write(directory: int, name: str, content: Iterator[bytes]) -> int:
     """Makes the file; returns its size.  Names are UTF-8 whatever the daemon's locale."""
     first = next(content, b"")
     size = len(first)
-    with open(_create(os.fsencode(directory), name, executable=first.startswith(_EXECUTABLE)), "wb", buffering=0) as file:
+    with open(_create(directory, name, executable=first.startswith(_EXECUTABLE)), "wb", buffering=0) as file:
         _write_all(file.fileno(), first)
         for block in content:
             _write_all(file.fileno(), block)
@@ -72,12 +76,13 @@ def _write(directory: Path, name: str, content: Iterator[bytes]) -> int:
     return size
 
 
-def _create(directory: bytes, name: str, *, executable: bool) -> int:
-    path = os.path.join(directory, name.encode())  # noqa: PTH118 - pathlib has no bytes
+def _create(directory: int, name: str, *, executable: bool) -> int:
+    *parents, last = name.encode().split(b"/")
     try:
-        if "/" in name:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700 if executable else 0o600)
+        with ExitStack() as way:
+            for parent in parents:
+                directory = way.enter_context(opened(open_or_make(directory, parent)))
+            return os.open(last, _NEW_FILE, 0o700 if executable else 0o600, dir_fd=directory)
     except OSError as error:
         if error.errno not in _FAULT_OF_THE_NAME:
             raise

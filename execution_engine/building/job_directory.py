@@ -1,14 +1,10 @@
 """The building of a job: from its document to a directory that holds all that an execution system needs."""
 
-# ruff: noqa: PTH102 - half the time of pathlib's
-
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
-import stat
 import time
 import zlib
 from collections.abc import Callable
@@ -17,7 +13,8 @@ from pathlib import Path
 from execution_engine.building import earlier_attempts
 from execution_engine.building.checking import check
 from execution_engine.building.command_line import COMMAND_FILE
-from execution_engine.building.inputs import place
+from execution_engine.building.directories import open_directory, open_shard, opened
+from execution_engine.building.inputs import place_inputs
 from execution_engine.building.job_script import job_script
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config
@@ -47,15 +44,11 @@ def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[
             f"{(clock or SystemClock()).now().isoformat()} job {job.safe_id}, attempt {job.attempt}, by process {os.getpid()}"
         ]
         began = time.perf_counter()
-        steps.append(_make(directory, config.jobs_dir, job.attempt))
-        try:
-            _fill(directory, job, config, script, steps, beat)
-            steps.append(f"built in {(time.perf_counter() - began) * 1000:.2f} ms")
-        except (BuildError, OSError) as error:
-            steps.append(f"failed: {error}")
-            raise
-        finally:
-            _write(f"{directory}/{BUILD_LOG}", "".join(f"{step}\n" for step in steps).encode("utf-8", "backslashreplace"))
+        with opened(open_shard(directory.parent, config.jobs_dir)) as shard:
+            steps.append(_make(directory, shard, job.attempt))
+            place = open_directory(shard, directory.name)
+        with opened(place):
+            _fill_and_log(place, job, config, script, steps, beat, began)
     except UnicodeEncodeError as error:
         wrong = f"U+{ord(error.object[error.start]):04X}"
         raise BuildError(f"{error.object[:40]!r}… holds {wrong}, which is not a character; send valid Unicode") from error
@@ -72,58 +65,46 @@ def shard_of(name: str) -> str:
     return f"{zlib.crc32(name.encode('utf-8', 'surrogateescape')) % _SHARDS:02x}"
 
 
-def _fill(directory: Path, job: Job, config: Config, script: bytes, steps: list[str], beat: Callable[[], object]) -> None:
+def _fill_and_log(
+    place: int, job: Job, config: Config, script: bytes, steps: list[str], beat: Callable[[], object], began: float
+) -> None:
+    try:
+        _fill(place, job, config, script, steps, beat)
+        steps.append(f"built in {(time.perf_counter() - began) * 1000:.2f} ms")
+    except (BuildError, OSError) as error:
+        steps.append(f"failed: {error}")
+        raise
+    finally:
+        _write(place, BUILD_LOG, "".join(f"{step}\n" for step in steps).encode("utf-8", "backslashreplace"))
+
+
+def _fill(place: int, job: Job, config: Config, script: bytes, steps: list[str], beat: Callable[[], object]) -> None:
     """Half of the time after which the monitor takes the actor for hung is for inputs that must be fetched."""
-    steps.extend(place(job.inputs, directory, config.inputs, config.engine.actor_deadline / 2, beat))
+    steps.extend(place_inputs(job.inputs, place, config.inputs, config.engine.actor_deadline / 2, beat))
     if isinstance(job.command, str):
         text = job.command.encode("utf-8", "surrogateescape")
-        _write(f"{directory}/{COMMAND_FILE}", text + b"\n")
+        _write(place, COMMAND_FILE, text + b"\n")
         steps.append(f"command: a shell script of {len(text)} bytes")
     else:
         steps.append(f"command: {job.command[0]!r} with {len(job.command) - 1} arguments")
-    _write(f"{directory}/{JOB_SCRIPT}", script, mode=0o700)
+    _write(place, JOB_SCRIPT, script, mode=0o700)
 
 
-def _make(directory: Path, jobs_dir: Path, attempt: int) -> str:
+def _make(directory: Path, shard: int, attempt: int) -> str:
     """An empty directory with `.execd`, and a line about it."""
-    _make_parents(directory.parent, jobs_dir)
-    line = f"directory {str(directory)!r}: made"
+    line, name = f"directory {str(directory)!r}: made", directory.name
     if attempt > 1:
         _refuse_if_started(directory, attempt)
-        return line + earlier_attempts.renew(directory, attempt)
+        return line + earlier_attempts.renew(shard, name, attempt)
     try:
-        os.mkdir(directory, 0o700)
+        os.mkdir(name, 0o700, dir_fd=shard)
     except FileExistsError:
         _refuse_if_started(directory, attempt)
-        shutil.rmtree(directory)
-        os.mkdir(directory, 0o700)
+        shutil.rmtree(name, dir_fd=shard)
+        os.mkdir(name, 0o700, dir_fd=shard)
         line += " anew, over an earlier build"
-    os.mkdir(f"{directory}/.execd", 0o700)
+    os.mkdir(f"{name}/.execd", 0o700, dir_fd=shard)
     return line
-
-
-def _make_parents(shard: Path, jobs_dir: Path) -> None:
-    """The directories that other jobs share.  A link in the place of one could lead anywhere: that is the administrator's to
-    mend.  Only `jobs_dir` itself may be one.
-    """
-    for parent in (shard.parent, shard):
-        if not _is_directory(parent):
-            jobs_dir.mkdir(mode=0o700, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(parent, 0o700)
-
-
-def _is_directory(path: Path) -> bool:
-    """Raises NotADirectoryError where something else is in its place, also a link to a directory, or in its parent's."""
-    try:
-        wrong = None if stat.S_ISDIR(os.lstat(path).st_mode) else path
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
-        wrong = path.parent
-    if wrong is not None:
-        raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a symbolic link; make it a plain directory", str(wrong))
-    return True
 
 
 def _refuse_if_started(directory: Path, attempt: int) -> None:
@@ -144,12 +125,8 @@ def _refuse_if_started(directory: Path, attempt: int) -> None:
         )
 
 
-def _write(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Makes a new file of this content."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        written = os.write(descriptor, content)
-        if written < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(descriptor)
+def _write(place: int, name: str, content: bytes, mode: int = 0o600) -> None:
+    """Makes a new file of this content in the directory."""
+    with opened(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=place)) as file:
+        if os.write(file, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)

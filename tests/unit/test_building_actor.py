@@ -214,3 +214,21 @@ def test_a_fault_that_only_one_job_meets_is_charged_to_it_alone(
     assert {job(actor.store, each).status for each in others} == {Status.TO_BE_SUBMITTED}
     lease = job(actor.store, odd).lease
     assert (lease.crashes, "too deep" in lease.crash) == (1, True)
+
+
+def test_a_link_in_the_place_of_one_project_is_no_outage_for_the_others(
+    tmp_path: Path, make_actor: Callable[..., BuildingActor]
+) -> None:
+    actor = make_actor(SystemClock())
+    jobs_dir = actor.site.config.jobs_dir
+    jobs_dir.mkdir()
+    (jobs_dir / "odd").symlink_to(tmp_path)
+    odd, good = actor.store.insert([a_job(project="odd"), a_job(project="good")])
+    told: list[dict[str, Any]] = []
+    actor.tell = lambda **message: told.append(message)  # type: ignore[method-assign]
+    assert actor.run() == 0
+    assert job(actor.store, good).status is Status.TO_BE_SUBMITTED
+    ended = job(actor.store, odd)
+    assert ended.error is not None
+    assert (ended.error.kind, "plain directory" in ended.error.message) == ("build failed", True)
+    assert not [message for message in told if "outage" in message]

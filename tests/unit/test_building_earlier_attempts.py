@@ -101,15 +101,15 @@ def die_before_step(number: int, fault: pytest.MonkeyPatch) -> None:
     steps = count()
 
     def dying(step: Callable[..., Any]) -> Callable[..., Any]:
-        def attempted(*arguments: Any) -> Any:
+        def attempted(*arguments: Any, **more: Any) -> Any:
             if next(steps) == number:
                 raise InterruptedError(step.__name__)
-            return step(*arguments)
+            return step(*arguments, **more)
 
         return attempted
 
-    fault.setattr(Path, "chmod", dying(Path.chmod))
-    fault.setattr(Path, "rename", dying(Path.rename))
+    fault.setattr(os, "chmod", dying(os.chmod))
+    fault.setattr(os, "rename", dying(os.rename))
 
 
 def test_a_directory_that_is_gone_leaves_an_empty_attempt(config: Config) -> None:
@@ -145,3 +145,19 @@ def test_what_still_runs_of_an_earlier_attempt_works_on_in_its_own_directory(con
     assert (directory / "result").read_text() == "attempt 2\n"
     assert [read_exit_record(place).attempt for place in (before, directory)] == [1, 2]  # type: ignore[union-attr]
     assert (before / RECORD).exists()
+
+
+@pytest.mark.parametrize("place", ["", ".execd", ".execd/attempt-1"])
+def test_a_link_that_a_job_put_in_the_place_of_its_directory_leads_nowhere(config: Config, tmp_path: Path, place: str) -> None:
+    run(config, 1)
+    directory = run(config, 2)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / ".execd").mkdir(parents=True)
+    (elsewhere / ".execd/attempt-9").touch()
+    (elsewhere / ".execd").chmod(0o500)
+    before = [(path, path.lstat().st_mode) for path in sorted(elsewhere.rglob("*"))]
+    (directory / place).rename(tmp_path / "moved")
+    (directory / place).symlink_to(elsewhere)
+    build(a_job(command=WRITES, attempt=3), config)
+    assert [(path, path.lstat().st_mode) for path in sorted(elsewhere.rglob("*"))] == before
+    assert not directory.is_symlink()
