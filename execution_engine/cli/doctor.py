@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,17 +14,24 @@ from execution_engine.cli.tables import print_table
 from execution_engine.errors import ConfigError, ExecdError
 
 if TYPE_CHECKING:
-    from execution_engine.cli.diagnosis.findings import Finding
+    from execution_engine.cli.diagnosis.findings import Finding, Repair
     from execution_engine.cli.diagnosis.patient import Patient
 
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Offer the safe repairs, one by one, and carry out those that are wanted.")
 @click.option("--yes", is_flag=True, help="With --repair: carry out all of them without asking.")
+@click.option(
+    "--give-up",
+    "given_up",
+    metavar="LANE",
+    multiple=True,
+    help="With --repair: end the jobs of a lane that will not come back (reason `node lost`), without asking.",
+)
 @examination_timeout
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, repair: bool, yes: bool, timeout: float, as_json: bool) -> None:
+def doctor(ctx: click.Context, repair: bool, yes: bool, given_up: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Find out what is wrong, and how to mend it.
 
     Looks at the configuration and the plug-ins, the execution systems, the database and its indexes, clocks, directories
@@ -36,12 +43,15 @@ def doctor(ctx: click.Context, repair: bool, yes: bool, timeout: float, as_json:
     Examples:
       execd doctor
       execd doctor --repair
+      execd doctor --repair --give-up here@node7-3f2a9c1d
       execd doctor --json
 
     Exit code 0: all is well, or there are warnings only; 1: something is wrong, and was not repaired.
     """
     if yes and not repair:
         raise click.UsageError("--yes goes with --repair")
+    if given_up and not repair:
+        raise click.UsageError("--give-up goes with --repair")
     if repair and as_json and not yes:
         raise click.UsageError("--repair --json cannot ask: add --yes")
     session = ctx.find_object(Session)
@@ -49,7 +59,7 @@ def doctor(ctx: click.Context, repair: bool, yes: bool, timeout: float, as_json:
     findings = list(_findings(session, timeout))
     if not as_json:
         _print(findings)
-    repaired = _repaired(findings, ask=not yes, quiet=as_json) if repair else {}
+    repaired = _repaired(findings, given_up, ask=not yes, quiet=as_json) if repair else {}
     if as_json:
         print_json(_report(findings, repaired))
     ctx.exit(ExitCode.FAILED if _left(findings, repaired) else ExitCode.DONE)
@@ -77,13 +87,13 @@ def _patient(session: Session) -> tuple[Patient, list[str]]:
     return Patient(site.config, site, session.clock), []
 
 
-def _repaired(findings: list[Finding], *, ask: bool, quiet: bool) -> dict[int, str]:
+def _repaired(findings: list[Finding], given_up: Collection[str], *, ask: bool, quiet: bool) -> dict[int, str]:
     """Carries out the repairs that are wanted: what was done, by the number of the finding."""
     done: dict[int, str] = {}
     for number, finding in enumerate(findings):
         if finding.repair is None:
             continue
-        if ask and not click.confirm(f"\n{finding.what}: {harmless(finding.repair.question)}"):
+        if not _is_wanted(finding.repair, finding.what, given_up, ask=ask):
             continue
         try:
             done[number] = finding.repair.carry_out()
@@ -93,6 +103,13 @@ def _repaired(findings: list[Finding], *, ask: bool, quiet: bool) -> dict[int, s
             if not quiet:
                 click.echo(f"{finding.what}: {harmless(done[number])}")
     return done
+
+
+def _is_wanted(repair: Repair, what: str, given_up: Collection[str], *, ask: bool) -> bool:
+    """Whether a person wants it.  `--yes` stands for a person where nothing can be lost by it."""
+    if repair.lane is not None and (repair.lane in given_up or not ask):
+        return repair.lane in given_up
+    return not ask or click.confirm(f"\n{what}: {harmless(repair.question)}")
 
 
 def _left(findings: list[Finding], repaired: dict[int, str]) -> list[Finding]:

@@ -186,6 +186,12 @@ class Engine(Section):
     retry_delay: Annotated[PollInterval, _completed(_RETRY_DELAY)] = Field(
         _RETRY_DELAY, description="before a failed submission is tried again; doubles"
     )
+    identity: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="what this machine is called in the lanes of its Local jobs, instead of its host name with a mark: for "
+        "a host whose name and machine id change (a container), or to take over the jobs of one that is gone",
+    )
     keep_events: Duration = Field(
         30 * 86400.0, gt=0, description="how long the database keeps what the engine did by itself; see `execd events`"
     )

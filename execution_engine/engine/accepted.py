@@ -13,22 +13,25 @@ from typing import Self
 
 from execution_engine import plugins
 from execution_engine.config import Config
+from execution_engine.engine import machine
 from execution_engine.errors import DaemonError
 from execution_engine.plugins import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A configuration, and the sources of its execution systems and rules."""
+    """A configuration, the place of its jobs, and the sources of its execution systems and rules."""
 
     config: Config
+    place: str
     systems: tuple[Source, ...]
     rules: tuple[Source, ...]
 
     @classmethod
     def read(cls, config: Config) -> Self:
         """With the plug-ins as they are on the disk now.  Nothing is loaded; what cannot be read is a problem of its loading."""
-        return cls(config, plugins.read_all(config.systems_dirs), plugins.read_all(config.rules_dirs))
+        place = machine.place_of(config.run_dir, config.engine.identity)
+        return cls(config, place, plugins.read_all(config.systems_dirs), plugins.read_all(config.rules_dirs))
 
     def to_file(self) -> int:
         """Puts it into a file without a name, in memory; returns the descriptor, which the caller closes."""

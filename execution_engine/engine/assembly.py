@@ -16,7 +16,6 @@ from execution_engine import plugins
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, RuleEntry, SystemEntry, wording
 from execution_engine.config.places import Keys, Problems
-from execution_engine.engine import machine
 from execution_engine.engine.accepted import Accepted
 from execution_engine.errors import ConfigError
 from execution_engine.job_routing import builtin, rules  # noqa: F401 - the built-in rules register themselves
@@ -34,6 +33,8 @@ class SystemPlan:
     cls: type[ExecutionSystem]
     options: Options
     context: Context
+    place: str
+    """where the jobs of a system belong that is bound to its host"""
 
     def make(self) -> ExecutionSystem:
         """A new object of the system's class, not booted."""
@@ -56,7 +57,7 @@ class Site:
 
 def lane(plan: SystemPlan) -> str:
     """The queue of work that a job belongs to: its system's name, with the place where only engines there can do it."""
-    return f"{plan.name}@{machine.place()}" if plan.cls.host_bound else plan.name
+    return f"{plan.name}@{plan.place}" if plan.cls.host_bound else plan.name
 
 
 def assemble(config: Config, clock: Clock | None = None, accepted: Accepted | None = None) -> Site:
@@ -69,7 +70,7 @@ def assemble(config: Config, clock: Clock | None = None, accepted: Accepted | No
         systems = plugins.load_all(accepted.systems, "systems")
         loaded = plugins.load_all(accepted.rules, "rules")
         problems = Problems(config.places)
-        plans = _plans(config, problems)
+        plans = _plans(config, accepted.place, problems)
         dispatcher = Dispatcher(_routes(config, clock or SystemClock(), problems))
         found = [*systems.problems, *loaded.problems, *problems.lines()]
         if found:
@@ -77,7 +78,7 @@ def assemble(config: Config, clock: Clock | None = None, accepted: Accepted | No
     return Site(config, plans, dispatcher, systems.files + loaded.files)
 
 
-def _plans(config: Config, problems: Problems) -> dict[str, SystemPlan]:
+def _plans(config: Config, place: str, problems: Problems) -> dict[str, SystemPlan]:
     environment = config.job_environment()
     plans: dict[str, SystemPlan] = {}
     for name, entry in config.execution_systems.items():
@@ -92,7 +93,7 @@ def _plans(config: Config, problems: Problems) -> dict[str, SystemPlan]:
             problems.add(("jobs_dir",), f"{name}, a {entry.class_}, {unfit}")
         if options is not None:
             context = Context(name, config.run_dir, environment, config.engine.kill_delay)
-            plans[name] = SystemPlan(name, cls, options, context)
+            plans[name] = SystemPlan(name, cls, options, context, place)
     return plans
 
 

@@ -6,8 +6,11 @@ import hashlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from execution_engine.engine import state
 
 _MACHINE_ID = Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -33,6 +36,33 @@ def place() -> str:
     """
     mark = hashlib.sha256(f"{machine_id()}:{os.geteuid()}".encode()).hexdigest()[:_MARK]
     return f"{socket.gethostname()}-{mark}"
+
+
+def place_of(run_dir: Path, identity: str | None) -> str:
+    """Where the jobs of an engine on this run directory belong: `identity`, if it has one from the configuration.
+
+    Else what they belonged to before, though the host may be called something else by now (a container that was made anew): as
+    long as the run directory is still on the same machine.
+    """
+    return identity or _remembered(state.read(run_dir, state.ENGINE).get("place")) or place()
+
+
+def remember(name: str) -> dict[str, str | int]:
+    """What the next engine on a run directory needs for `place_of`."""
+    return {"name": name, **_traits()}
+
+
+def _remembered(known: Any) -> str | None:
+    if not isinstance(known, dict) or not isinstance(known.get("name"), str):
+        return None
+    now = _traits()
+    same = known.get("user") == now["user"] and any(now[key] and known.get(key) == now[key] for key in ("machine_id", "boot_id"))
+    return known["name"] if same else None
+
+
+def _traits() -> dict[str, str | int]:
+    """By which a machine is known again, and whose processes there can be seen.  A container has the boot id of its host."""
+    return {"machine_id": machine_id(), "boot_id": _text(_BOOT_ID), "user": os.geteuid()}
 
 
 def runs(pid: int, title: str) -> bool:

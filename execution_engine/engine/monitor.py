@@ -6,7 +6,6 @@ work: which, says `Demand`.  It never touches a job itself, nor loads a plug-in:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import socket
@@ -18,7 +17,7 @@ from pathlib import Path
 from execution_engine import events
 from execution_engine.clock import Clock
 from execution_engine.config import Config, load_anew
-from execution_engine.engine import state
+from execution_engine.engine import machine, state
 from execution_engine.engine.accepted import Accepted
 from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
@@ -69,8 +68,7 @@ class Monitor:
         self._open_database()
         self._selector = selectors.DefaultSelector()
         self._wake = WakeSocket(config.run_dir)
-        self._wake.open()
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._wake.open(self._selector)
         self._selector.register(self._master, selectors.EVENT_READ)
         self._outages = Outages(clock)
         self._roster = Roster(clock, self._selector, self._outages, self._on_message, self._on_death)
@@ -98,17 +96,6 @@ class Monitor:
             self._store.inspection.try_out()
         state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})
 
-    def _keep_reachable(self) -> None:
-        """Somebody may have emptied the run directory."""
-        if not self._wake.is_reachable():
-            old, new = self._wake, WakeSocket(self._config.run_dir)
-            with contextlib.suppress(OSError):  # no run directory, or a full disk: polling is the truth
-                new.open()
-                self._selector.unregister(old)
-                old.close()
-                self._wake = new
-                self._selector.register(new, selectors.EVENT_READ)
-
     def _take_over(self) -> None:
         """The engine that ran here before is gone (the run directory is ours): its leases are nobody's.
 
@@ -123,7 +110,13 @@ class Monitor:
             for engine in self._presence.predecessors():
                 self._releases.add_engine(engine)
             self._releases.carry_out()
-            state.write(self._config.run_dir, state.ENGINE, {"engine": self._engine, "database": self._store.identity})
+            self._remember()
+
+    def _remember(self) -> None:
+        """For the next engine on this run directory."""
+        place = machine.remember(self._accepted.place)
+        known = {"engine": self._engine, "database": self._store.identity, "place": place}
+        state.write(self._config.run_dir, state.ENGINE, known)
 
     def _employ(self, crew: Crew) -> None:
         """From now on actors are forked from these servers, for the systems that they have loaded."""
@@ -336,7 +329,7 @@ class Monitor:
         if now - self._last_beat >= _BEAT_INTERVAL:
             self._last_beat = now
             self._master.send({"beat": True})
-            self._keep_reachable()
+            self._wake.keep()
         if self._bulletin.due():
             self._publish()
 

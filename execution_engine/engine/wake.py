@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import socket
 from pathlib import Path
 
@@ -19,15 +20,32 @@ class WakeSocket:
     def __init__(self, run_dir: Path) -> None:
         self._address = Address(run_dir / "wake")
         self._socket: socket.socket | None = None
+        self._selector: selectors.BaseSelector
 
-    def open(self) -> None:
-        """Binds the socket, in place of one that a dead engine left."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._address.bind(self._socket)
+    def open(self, selector: selectors.BaseSelector) -> None:
+        """Binds the socket, in place of one that a dead engine left, and has the selector watch it.  Raises OSError."""
+        self._selector = selector
+        self._take(self._bound(self._address))
 
-    def is_reachable(self) -> bool:
-        """Whether those who look for the socket at its path find this one."""
-        return self._address.is_ours()
+    def keep(self) -> None:
+        """Binds it anew if somebody took its path away.  Where that is not possible, polling is the truth."""
+        if self._address.is_ours():
+            return
+        address = Address(self._address.path)
+        with contextlib.suppress(OSError):
+            bound = self._bound(address)
+            self.close()
+            self._address = address
+            self._take(bound)
+
+    def _bound(self, address: Address) -> socket.socket:
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        address.bind(bound)
+        return bound
+
+    def _take(self, bound: socket.socket) -> None:
+        self._socket = bound
+        self._selector.register(self, selectors.EVENT_READ)
 
     def fileno(self) -> int:
         assert self._socket is not None
@@ -46,5 +64,6 @@ class WakeSocket:
 
     def close(self) -> None:
         if self._socket is not None:
+            self._selector.unregister(self)
             self._socket.close()
             self._address.give_up()

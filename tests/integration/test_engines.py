@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -25,7 +26,7 @@ from execution_engine.store import open_store
 from execution_engine.store.job_store import Change, Query, Work
 from tests.support.copying_system import COPYING, TWICE
 from tests.support.engine_fixtures import TWO_SLOTS, MakeEngine
-from tests.support.engines import Engine, until
+from tests.support.engines import Engine, end_processes, until
 from tests.support.fault_points import FaultPoints
 
 QUICK = {"lease": "2s", "actor_deadline": "60s", "actor_linger": "1s"}
@@ -286,3 +287,45 @@ def test_a_job_that_runs_is_followed_though_the_id_that_was_stored_is_of_a_copy_
     (job,) = engine.wait([job_id])
     assert (job["status"], (directory / "count").read_text()) == ("finished", "ran\n")
     assert until(lambda: told(engine, "job.second_copy"), "the journal has it")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a host another name in a namespace of its own")
+@pytest.mark.parametrize("survives", [True, False], ids=["another name", "another container"])
+def test_running_jobs_are_followed_after_the_host_has_another_name(make_engine: MakeEngine, survives: bool) -> None:
+    """A container that is made anew on the same volume has another name, and none of its processes."""
+    engine = make_engine(engine={"grace": "0s", "status_interval": {"min": "0.05s", "max": "0.2s"}})
+    _start_as("before", engine)
+    (job_id,) = engine.submit({"command": ["sleep", "300"]})
+    lane = engine.until_status(job_id, "running")["execution"]["lane"]
+    assert lane.startswith("here@before-")
+    processes = engine.kill()
+    psutil.wait_procs(processes, timeout=10)
+    if not survives:
+        end_processes(engine.directory)
+    _start_as("after", engine)
+    assert engine.state()["systems"]["here"]["lane"] == lane
+    assert engine.state()["unserved"] == {}
+    if survives:
+        engine.execd("kill", "--yes", str(job_id))
+    (job,) = engine.wait([job_id], timeout=20)
+    assert job["status"] == ("killed" if survives else "error")
+    assert engine.run({"command": ["true"]})[0]["execution"]["lane"] == lane
+
+
+def _start_as(host: str, engine: Engine) -> None:
+    """Starts an engine on a host of this name."""
+    engine.execd("start", through=["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host])
+
+
+def test_an_engine_of_another_identity_takes_over_the_jobs_of_one_that_is_gone(make_engine: MakeEngine, short_dir: Path) -> None:
+    shared = {"database": {"url": f"sqlite:///{short_dir / 'shared.db'}"}, "jobs_dir": str(short_dir / "jobs")}
+    quick = {"grace": "0s", "status_interval": {"min": "0.05s", "max": "0.2s"}}
+    gone = make_engine("gone", **shared, engine={**quick, "identity": "node.7"})
+    gone.start()
+    (job_id,) = gone.submit({"command": ["sleep", "300"]})
+    assert gone.until_status(job_id, "running")["execution"]["lane"] == "here@node.7"
+    psutil.wait_procs(gone.kill(), timeout=10)
+    end_processes(short_dir)
+    other = make_engine("other", **shared, engine={**quick, "identity": "node.7"})
+    other.start()
+    assert other.wait([job_id], timeout=30)[0]["status"] == "error"

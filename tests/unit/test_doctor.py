@@ -25,6 +25,7 @@ from execution_engine.cli.diagnosis import directories, jobs
 from execution_engine.cli.diagnosis.clocks import compared
 from execution_engine.cli.diagnosis.findings import Finding
 from execution_engine.cli.diagnosis.patient import Patient
+from execution_engine.cli.diagnosis.repairs import give_up
 from execution_engine.clock import SystemClock
 from execution_engine.engine import machine
 from execution_engine.engine.lane_actor import ASIDE
@@ -313,6 +314,33 @@ def test_a_job_that_was_set_aside_is_named(execd: CommandLine, store: JobStore) 
     )
     (finding,) = found(examined(execd, code=1), "execution system")
     assert (finding["examples"], "set aside" in finding["message"]) == ([str(job_id)], True)
+
+
+def test_jobs_of_a_lane_that_will_not_come_back_are_given_up_where_a_person_names_it(execd: CommandLine, store: JobStore) -> None:
+    waits, *ids = built(execd, store, "here@gone", 3)
+    store.claim(Query(Work.SUBMIT, "here@gone"), "gone/submit-1", 1, SystemClock().now(), SystemClock().now())
+    claimed = store.claim(Query(Work.SUBMIT, "here@gone"), "gone/submit-2", 9, SystemClock().now(), SystemClock().now())
+    store.apply([Change(each.job, "running") for each in claimed[1:]], "test", SystemClock().now())  # type: ignore[arg-type]
+    (other,) = built(execd, store, "here@rebooting", 1)
+    store.claim(Query(Work.SUBMIT, "here@rebooting"), "off/submit-1", 1, SystemClock().now(), SystemClock().now())
+    lost, held = found(examined(execd, code=1), "lane")
+    assert "--give-up here@gone" in lost["mend"]
+    lost, held = found(examined(execd, "--repair", "--yes", "--give-up", "here@gone", code=1), "lane")
+    assert (lost["repaired"], held["repaired"]) == ("3 jobs of here@gone given up", None)
+    for job_id in (waits, *ids):
+        job = store.get(job_id) or {}
+        assert (job["status"], job["exit"]["reason"], job["lease"]["owner"]) == ("error", "node lost", None)
+        assert "here@gone will not come back" in job["error"]["message"]
+    assert store.statuses([other]) == {other: "submitting"}
+
+
+def test_a_lane_that_is_served_again_is_not_given_up(execd: CommandLine, store: JobStore) -> None:
+    (job_id,) = built(execd, store, "here@back", 1)
+    store.claim(Query(Work.SUBMIT, "here@back"), "off/submit-1", 1, SystemClock().now(), SystemClock().now())
+    patient = Patient(execd.config, None, SystemClock())
+    store.engines.sign_in(an_engine(lanes=("here@back",)))
+    assert "served again" in give_up(patient, "here@back", [job_id])
+    assert store.statuses([job_id]) == {job_id: "submitting"}
 
 
 def test_a_lane_that_another_engine_serves_is_nobodys_business_here(execd: CommandLine, store: JobStore) -> None:

@@ -27,6 +27,8 @@ class Repair:
     """what the person is asked"""
     carry_out: Callable[[], str]
     """does it, and says what was done; raises ExecdError or OSError"""
+    lane: str | None = None
+    """the lane that is given up: not safe, so nobody's but a person's to decide, who names it or is asked"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, warning, well
 from execution_engine.cli.diagnosis.patient import Patient
-from execution_engine.cli.diagnosis.repairs import GRACE, build_anew, earliest, free_leases
+from execution_engine.cli.diagnosis.repairs import GRACE, build_anew, earliest, free_leases, give_up
 from execution_engine.cli.output import dig
 from execution_engine.cli.wording import date_of
 from execution_engine.engine.lane_actor import ASIDE
@@ -170,8 +171,10 @@ def _unserved(seen: _Seen, patient: Patient) -> Iterator[Finding]:
         yield problem(
             "lane",
             f"{number(len(jobs), 'job')} that {lane} has or may have, {nobody}: nobody follows them",
-            "put the execution system back, or start the engine of that host",
+            "put the execution system back, or start the engine of that host; if it will not come back: execd doctor --repair "
+            f"--give-up {shlex.quote(lane)}",
             jobs,
+            Repair(_give_up_question(lane, len(jobs)), partial(give_up, patient, lane, jobs), lane),
         )
     for lane, jobs in seen.waiting.items():
         question = f"Build and route the {number(len(jobs), 'job')} anew that wait for {lane}?"
@@ -182,6 +185,13 @@ def _unserved(seen: _Seen, patient: Patient) -> Iterator[Finding]:
             jobs,
             Repair(question, partial(build_anew, patient, jobs)),
         )
+
+
+def _give_up_question(lane: str, count: int) -> str:
+    return (
+        f"Give up the {number(count, 'job')} of {lane}?  They end in error for good, reason `node lost`, though their commands "
+        "may run on there"
+    )
 
 
 def _without_directory(seen: _Seen, patient: Patient) -> Iterator[Finding]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from execution_engine.cli.diagnosis.findings import number
 from execution_engine.cli.diagnosis.patient import Patient
-from execution_engine.jobs.status import Status
+from execution_engine.engine.actor import ended
+from execution_engine.jobs.status import ON_SYSTEM, Status
+from execution_engine.notification.notifier import Notifier
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import Change, JobStore
 
@@ -72,3 +74,26 @@ def _build_anew(patient: Patient, store: JobStore, job_id: Any) -> bool:
     if job is None or job.status is not Status.TO_BE_SUBMITTED:
         return False
     return not store.apply([Change(job, Status.TO_BE_BUILT, why=_WHY)], patient.owner, now)
+
+
+def give_up(patient: Patient, lane: str, jobs: Collection[Any]) -> str:
+    """Ends the jobs that a lane has which will not come back; none if an engine serves it by now."""
+    notifier = Notifier(patient.config.notification)
+    with patient.store() as store:
+        if any(lane in engine.lanes for engine in store.engines.all()):
+            return f"{lane} is served again: nothing was done"
+        try:
+            done = sum(_give_up(patient, store, lane, job_id, notifier) for job_id in jobs)
+        finally:
+            store.release(patient.owner, patient.clock.now())
+    return f"{number(done, 'job')} of {lane} given up"
+
+
+def _give_up(patient: Patient, store: JobStore, lane: str, job_id: Any, notifier: Notifier) -> bool:
+    now = patient.clock.now()
+    job = store.claim_one(job_id, patient.owner, now, now + _LEASE)
+    if job is None or job.execution.lane != lane or job.status not in ON_SYSTEM | {Status.SUBMITTING}:
+        return False
+    message = f"given up by execd doctor: {lane} will not come back; whether its command runs on there is not known"
+    change = ended(job, Status.ERROR, "node lost", message, now=now, notify=bool(notifier.targets_of(job)))
+    return not store.apply([change], patient.owner, now)
