@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from execution_engine.config import Database
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import Engine, until
 from tests.support.servers import HOST, closed_port, mail_server, web_server
@@ -66,15 +69,23 @@ def test_a_target_that_fails_is_tried_again_and_does_not_hold_up_the_other(make_
         assert job["status"] == "finished"
 
 
-def test_what_was_given_up_is_named_by_doctor_and_sent_again_by_hand(make_engine: MakeEngine) -> None:
+@pytest.mark.parametrize("database", ["embedded", "mongodb"])
+def test_what_was_given_up_is_named_by_doctor_and_sent_again_by_hand(
+    make_engine: MakeEngine, database: str, request: pytest.FixtureRequest
+) -> None:
+    elsewhere: dict[str, Any] = {}
+    if database == "mongodb":
+        server: Database = request.getfixturevalue("mongodb_database")
+        elsewhere = {"database": {"url": server.url, "name": server.name}}
     with closed_port() as port:
         engine = make_engine(
+            **elsewhere,
             notification={
                 "targets": {"hook": {"url": f"json://{HOST}:{port}/"}},
                 "default": ["hook"],
                 "attempts": 2,
                 "retry_delay": {"min": "0.1s", "max": "0.1s"},
-            }
+            },
         )
         engine.start()
         (job,) = engine.run({"command": ["true"], "owner": "alice"})

@@ -8,22 +8,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
 from click.testing import CliRunner, Result
 
 from execution_engine.cli import main
 from execution_engine.client import Client
 from execution_engine.clock import SystemClock
-from execution_engine.config import Config, load
+from execution_engine.config import Config, Database, load
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Change, JobStore, Query, Work
 
 
 class CommandLine:
-    """`execd -c FILE`, for a site made by `execd init` in `directory`, with an empty database."""
+    """`execd -c FILE`, for a site made by `execd init` in `directory`, with an empty database: the embedded one, or this."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: Database | None = None) -> None:
         self.file = directory / "execd.yaml"
         assert CliRunner().invoke(main, ["init", str(directory)]).exit_code == 0
+        if database is not None:
+            settings = yaml.safe_load(self.file.read_text()) | {"database": {"url": database.url, "name": database.name}}
+            self.file.write_text(yaml.safe_dump(settings))
         with self.client() as client:
             client.store.boot(create=True)
 

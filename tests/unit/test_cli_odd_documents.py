@@ -15,6 +15,7 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 
 from execution_engine.cli.explain import explain
 from execution_engine.cli.show import print_explanation, print_job
+from execution_engine.config import Database
 from execution_engine.jobs.status import Status
 from tests.support.commands import CommandLine
 
@@ -134,9 +135,16 @@ def test_a_job_with_an_odd_value_anywhere_is_shown_and_explained(path: tuple[Any
     assert "\u202e" not in shown
 
 
-def test_odd_statuses_and_ids_are_listed_counted_shown_and_explained(short_dir: Path):
-    """Through the command line and a database, with a good job beside them."""
-    execd = CommandLine(short_dir / "site")
+def test_odd_statuses_and_names_are_listed_counted_shown_and_explained(short_dir: Path):
+    _look_at_odd_documents(CommandLine(short_dir / "site"))
+
+
+def test_the_same_on_mongodb(short_dir: Path, mongodb_database: Database):
+    _look_at_odd_documents(CommandLine(short_dir / "site", mongodb_database))
+
+
+def _look_at_odd_documents(execd: CommandLine) -> None:
+    """By each command that reads, with a good job beside them."""
     with execd.client() as client:
         (good,) = client.submit([{"command": "true", "name": "good"}])
         storable = [odd for odd in ODD if odd != "\ud800"]
