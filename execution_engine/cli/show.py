@@ -130,10 +130,15 @@ def _history_rows(document: Document) -> list[tuple[str, ...]]:
 def _delivery_rows(document: Document) -> list[tuple[str, ...]]:
     notified = document.get("notified")
     return [
-        (str(target), local_text(dig(entry, "at")), as_text(dig(entry, "attempts")), as_text(dig(entry, "error")))
+        (str(target), local_text(dig(entry, "at")), as_text(dig(entry, "attempts")), _failure(entry))
         for target, entry in (notified.items() if isinstance(notified, Mapping) else ())
         if isinstance(entry, Mapping)
     ]
+
+
+def _failure(delivery: Mapping[str, Any]) -> str:
+    error = as_text(delivery.get("error"))
+    return f"given up: {error}" if delivery.get("given_up") is True else error
 
 
 @click.command()
