@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from execution_engine.cli.output import harmless
-from execution_engine.cli.streams import open_closed_streams
+from execution_engine.cli.streams import escape_what_has_no_code, open_closed_streams
 from execution_engine.clock import SystemClock
 from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob, NoSuchJob
 from execution_engine.users import become
@@ -135,6 +135,7 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **more: Any) -> Any:
         open_closed_streams()
+        escape_what_has_no_code()
         return super().main(*arguments, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -144,6 +145,8 @@ class Commands(click.Group):
             message, code = message_of(error), exit_code_of(error)
         except BrokenPipeError:
             _end_as_by_sigpipe()
+        except UnicodeEncodeError as error:  # a word of the command line: no database holds it
+            message, code = f"{harmless(error.object)!r} is not UTF-8 text", ExitCode.USAGE
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             message, code = where + (error.strerror or str(error)), ExitCode.FAILED

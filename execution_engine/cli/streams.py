@@ -1,7 +1,8 @@
-"""The standard streams of a command that was started with some of them closed (`execd start <&-`)."""
+"""The standard streams: some may be closed (`execd start <&-`), and a terminal may not have all characters of this world."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -22,6 +23,13 @@ def open_closed_streams() -> None:
         if opened != fd:
             os.close(opened)
         setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
+
+
+def escape_what_has_no_code() -> None:
+    """Lets characters that the encoding of stdout or stderr does not have be written as `\\u4e16`, instead of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_open(fd: int) -> bool:

@@ -121,3 +121,42 @@ def test_a_reader_that_has_gone_is_noticed_after_a_few_rows(monkeypatch: pytest.
     with pytest.raises(BrokenPipeError):
         print_table(("N",), rows())
     assert read <= 400
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_has_not_all_characters_shows_their_numbers(site: CommandLine, encoding: str):
+    with site.client() as client:
+        client.submit([{"_id": f"world-{encoding}", "command": "true", "name": "\u4e16"}])
+    for command in (("jobs", "--limit", "5"), ("show", f"world-{encoding}"), ("explain", f"world-{encoding}")):
+        done = subprocess.run(
+            [*EXECD, "-c", str(site.file), *command],
+            capture_output=True,
+            check=True,
+            timeout=100,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert done.stderr == b""
+    done = subprocess.run(
+        [*EXECD, "-c", str(site.file), "show", f"world-{encoding}"],
+        capture_output=True,
+        check=True,
+        timeout=100,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert b"\\u4e16" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("show", b"\xff"), ("jobs", "--owner", b"\xff"), ("submit", "--name", b"\xff", "--", "true"), ("wait", b"a\xff")]
+)
+def test_a_word_that_is_no_text_is_wrong_usage(site: CommandLine, command: tuple[str | bytes, ...]):
+    done = subprocess.run(
+        [*EXECD, "-c", str(site.file), *command],
+        capture_output=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    assert done.returncode in (1, 2)
+    assert b"Traceback" not in done.stderr
+    assert b"UTF-8" in done.stderr or b"surrogates" in done.stderr
