@@ -19,6 +19,7 @@ class _Rest:
     delay: float
     again_at: float
     """monotonic"""
+    tries: int = 1
 
 
 class Rests:
@@ -40,6 +41,7 @@ class Rests:
             events.emit(event, system=name, why=why, longest=self.delays.max)
         else:
             known.why = why
+            known.tries += 1
             if now >= known.again_at:
                 known.delay = self.delays.min if taken else min(known.delay * 2, self.delays.max)
                 known.again_at = now + known.delay
@@ -73,4 +75,5 @@ class Rests:
         known = self._current.get(name)
         if known is None:
             return None
-        return {"since": known.since.isoformat(), "why": known.why, "state": "closed" if known.closed else "full"}
+        state = "closed" if known.closed else "full"
+        return {"since": known.since.isoformat(), "why": known.why, "state": state, "tries": known.tries}

@@ -15,23 +15,20 @@ from execution_engine.systems.local_keeper import processes
 from tests.support.execution_systems import SYSTEMS
 from tests.support.gridengine import gridengine_site
 from tests.support.job_sites import JobSite, submitted, until
-from tests.support.torque_server import REAL, real_torque_options, torque_site
+from tests.support.torque_server import torque_site
 
 GONE = FINAL | {Status.UNKNOWN}
 BUSY = ON_SYSTEM - {Status.UNKNOWN}
 WAIT_FOR_EVER = "echo $$ >pid; sleep 1000"
 
 
-@pytest.fixture(params=[*SYSTEMS, pytest.param("OGS", marks=pytest.mark.gridengine), "Torque", *["a real Torque"][: bool(REAL)]])
+@pytest.fixture(params=[*SYSTEMS, pytest.param("OGS", marks=pytest.mark.gridengine), "Torque"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobSite]:
     if request.param == "OGS":
         yield from gridengine_site(request.getfixturevalue("gridengine"), tmp_path)
         return
     if request.param == "Torque":
         yield from torque_site(request.getfixturevalue("torque").options, tmp_path)
-        return
-    if request.param == "a real Torque":
-        yield from torque_site(real_torque_options(), tmp_path)
         return
     site = JobSite(tmp_path, SYSTEMS[request.param])
     yield site

@@ -12,7 +12,8 @@ from execution_engine.jobs.status import Status
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import Engine, ends, statuses, until
 from tests.support.job_sites import JobSite, submitted
-from tests.support.torque_server import StandIn, torque_site
+from tests.support.torque_server import torque_site
+from tests.support.torque_stand_in import StandIn
 
 
 @pytest.fixture
@@ -184,7 +185,8 @@ def test_hold_keeps_a_queued_job_from_starting_until_release(engine: Engine, sha
     assert engine.wait([job_id])[0]["status"] == "finished"
 
 
-def test_a_suspension_is_refused_to_all_but_operators_and_the_job_goes_on(engine: Engine) -> None:
+def test_a_suspension_is_refused_to_all_but_operators_and_the_job_goes_on(engine: Engine, shared_torque: StandIn) -> None:
+    shared_torque.needs_plain_account()
     (job_id,) = engine.submit({"command": "while [ ! -e stop ]; do sleep 0.1; done"})
     job = engine.until_status(job_id, "running")
     engine.execd("suspend", str(job_id), check=False)
@@ -241,10 +243,10 @@ def test_a_job_cannot_hide_under_another_name(engine: Engine) -> None:
 
 
 def test_a_limit_on_the_number_of_jobs_lets_the_others_wait(engine: Engine, shared_torque: StandIn) -> None:
-    shared_torque.mark("refusal", "16 Maximum number of jobs already in queue\n")
+    shared_torque.mark("full")
     (job_id,) = engine.submit({"command": ["true"]})
     until(lambda: (engine.state()["systems"]["pbs"]["rests"] or {}).get("state") == "full", "it was refused")
-    shared_torque.unmark("refusal")
+    shared_torque.unmark("full")
     assert engine.wait([job_id])[0]["status"] == "finished"
 
 
@@ -316,7 +318,7 @@ def test_a_job_that_another_account_planted_under_the_name_is_neither_adopted_no
     planted = torque.plant(str(job.execution.name))
     assert site.system.find(job) is None
     site.system.kill(submitted(job, planted))
-    assert not (torque.directory / "jobs" / planted / "deleted").exists()
+    assert torque.is_there(planted)
     site.wait_gone(site.run(job))
     record = site.record(job)
     assert record is not None

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.kills import every_command_runs_once
-from tests.support.torque_server import StandIn
+from tests.support.torque_stand_in import StandIn
 
 JOBS = 60
 KILLS = int(os.environ.get("EXECD_TEST_KILLS", "8"))

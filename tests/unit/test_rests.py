@@ -74,7 +74,8 @@ def test_two_refusals_of_one_try_count_once(rests: Rests, clock: HeldClock) -> N
 def test_it_is_told_as_full_or_closed_until_all_was_taken(rests: Rests, clock: HeldClock) -> None:
     assert rests.describe("pbs") is None
     refused(rests, clock, closed=False)
-    assert rests.describe("pbs") == {"since": clock.now().isoformat(), "why": "Queue is not enabled", "state": "full"}
+    since = clock.now().isoformat()
+    assert rests.describe("pbs") == {"since": since, "why": "Queue is not enabled", "state": "full", "tries": 1}
     refused(rests, clock, closed=True)
     described = rests.describe("pbs")
     assert described is not None
