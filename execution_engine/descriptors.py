@@ -26,8 +26,8 @@ _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOE
 
 
 @contextmanager
-def open_below(directory: Path, path: str) -> Iterator[int]:
-    """A descriptor for reading the plain file `path`, which is relative to `directory` and has no `..`.
+def open_below(directory: Path, path: str, *, is_directory: bool = False) -> Iterator[int]:
+    """A descriptor for reading the plain file `path`, relative to `directory` and without `..`; or of a directory's place.
 
     `directory` itself is believed, with all links on the way to it; nothing below it is.  A file of another user than its
     directory's is not read: a hard link that was put there.  Raises OSError, which says what is in the file's place.
@@ -39,26 +39,33 @@ def open_below(directory: Path, path: str) -> Iterator[int]:
         raise FileNotFoundError(errno.ENOENT, "no path can be like this one", str(directory)) from error
     try:
         for name in names:
-            descriptors.append(_found(name, descriptors[-1], directory / path, is_last=len(descriptors) == len(names)))
+            descriptors.append(
+                _found(name, descriptors[-1], directory / path, is_file=len(descriptors) == len(names) and not is_directory)
+            )
         yield descriptors[-1]
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _found(name: str, above: int, path: Path, *, is_last: bool) -> int:
-    """What has this name: a plain file if it is the last one, else a directory."""
+def name_of(descriptor: int) -> str:
+    """The path of what is open, as the kernel knows it now; another one than any if it was removed."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - the link's own text
+
+
+def _found(name: str, above: int, path: Path, *, is_file: bool) -> int:
+    """What has this name: a plain file, or a directory."""
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    wanted = stat.S_IFREG if is_last else stat.S_IFDIR
+    wanted = stat.S_IFREG if is_file else stat.S_IFDIR
     if stat.S_IFMT(found.st_mode) == wanted:
-        descriptor = os.open(name, _READING if is_last else _FINDING, dir_fd=above)
+        descriptor = os.open(name, _READING if is_file else _FINDING, dir_fd=above)
         opened = os.fstat(descriptor)
-        if os.path.samestat(found, opened) and not (is_last and opened.st_uid != os.fstat(above).st_uid):
+        if os.path.samestat(found, opened) and not (is_file and opened.st_uid != os.fstat(above).st_uid):
             return descriptor
         os.close(descriptor)
         if os.path.samestat(found, opened):
             raise PermissionError(errno.EPERM, "not read: it belongs to another user than its directory", str(path))
         raise FileNotFoundError(errno.ENOENT, "not read: it was replaced just now", str(path))
     what = _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
-    where = "in its place" if is_last else f"in the place of {name}"
+    where = "in its place" if is_file else f"in the place of {name}"
     raise OSError(errno.EINVAL, f"not read: there is {what} {where}", str(path))

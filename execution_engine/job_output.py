@@ -5,6 +5,7 @@ Plain files only, below the directory that holds all jobs; a bounded part of the
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,11 +76,23 @@ class Output:
 @contextmanager
 def opened(directory: Path, path: str) -> Iterator[Output]:
     """The file `path` of the job whose directory this is.  Raises OSError: it is not there, or is no plain file."""
-    if not directory.is_absolute():
-        raise FileNotFoundError(2, "its job's directory has no absolute path", str(directory / path))
-    root = directory.parents[min(_LEVELS, len(directory.parents)) - 1] if directory.parents else directory
-    with open_below(root, str((directory / path).relative_to(root))) as descriptor:
+    with open_below(*_place(directory, path)) as descriptor:
         yield Output(descriptor)
+
+
+@contextmanager
+def opened_directory(directory: Path) -> Iterator[int]:
+    """A descriptor of the place of a job's directory (O_PATH).  Raises OSError: it is not there, or a link is in its place."""
+    with open_below(*_place(directory), is_directory=True) as descriptor:
+        yield descriptor
+
+
+def _place(directory: Path, path: str = "") -> tuple[Path, str]:
+    """The directory above, in which nobody but the engine's user can put anything, and the rest of the way."""
+    if not directory.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, "its job's directory has no absolute path", str(directory / path))
+    root = directory.parents[min(_LEVELS, len(directory.parents)) - 1] if directory.parents else directory
+    return root, str((directory / path).relative_to(root))
 
 
 def _beginning(chunk: bytes, lines: int) -> tuple[bytes, int]:

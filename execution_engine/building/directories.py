@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from execution_engine.errors import BuildError
+from execution_engine.users import name_of
 
 _FOLLOWED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLAIN = _FOLLOWED | os.O_NOFOLLOW
@@ -44,8 +46,8 @@ def open_or_make(parent: int, name: str | bytes) -> int:
 def open_shard(shard: Path, jobs_dir: Path) -> int:
     """`jobs_dir/<project>/<shard>`, made where it is not there; only `jobs_dir` itself may be a link.
 
-    Raises BuildError where one of the two is no plain directory, or closed to the engine: that concerns the jobs of this project
-    alone.  Raises OSError when no job can be built now.
+    Raises BuildError where one of the two is no plain directory, closed to the engine, or open to others, who could have another
+    script run in a job's place: that concerns the jobs of this project alone.  Raises OSError when no job can be built now.
     """
     try:
         descriptor = os.open(jobs_dir, _FOLLOWED)
@@ -55,7 +57,8 @@ def open_shard(shard: Path, jobs_dir: Path) -> int:
     with opened(descriptor) as top:
         try:
             with opened(open_or_make(top, shard.parent.name)) as project:
-                return open_or_make(project, shard.name)
+                _refuse_if_others_can_change(project, shard.parent)
+                found = open_or_make(project, shard.name)
         except OSError as error:
             if error.errno in _NOT_PLAIN:
                 wrong = "not a directory, or a symbolic link; the administrator can make it a plain directory"
@@ -64,3 +67,19 @@ def open_shard(shard: Path, jobs_dir: Path) -> int:
             else:
                 raise
             raise BuildError(f"{shard.parent}, or {shard.name} in it, is {wrong}; then `execd retry`") from error
+    try:
+        _refuse_if_others_can_change(found, shard)
+    except BuildError:
+        os.close(found)
+        raise
+    return found
+
+
+def _refuse_if_others_can_change(directory: int, path: Path) -> None:
+    """Raises BuildError for a directory of another user, or one that group or others may write to."""
+    found = os.fstat(directory)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        whose = f"user {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o}"
+        raise BuildError(
+            f"{path} is not used, because others could change it ({whose}); the administrator can move it away; then `execd retry`"
+        )

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from execution_engine.descriptors import name_of
 from execution_engine.errors import BuildError
+from execution_engine.job_output import opened_directory
 from execution_engine.jobs.job import Result
 
 MAX_RESULTS = 10_000
@@ -26,6 +29,7 @@ MAX_EXAMINED = 1_000_000
 _OVERHEAD = 40
 """Bytes of a result beside its path."""
 _OURS = ".execd"
+_LOOKING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _Pattern = tuple[str, ...]
 
 
@@ -57,21 +61,28 @@ def collect(directory: Path, patterns: Iterable[str], beat: Callable[[], object]
     parsed = frozenset(filter(None, (_parse(pattern) for pattern in patterns if _is_valid(pattern))))
     if not parsed:
         return Collected([], cut=False)
-    root = os.path.realpath(directory)
+    with ExitStack() as stack:
+        try:
+            root = stack.enter_context(opened_directory(directory))
+        except OSError:  # gone, or a link in its place
+            return Collected([], cut=False)
+        return _collected(root, parsed, beat)
+
+
+def _collected(root: int, patterns: frozenset[_Pattern], beat: Callable[[], object]) -> Collected:
     found: dict[str, int] = {}
     room, examined = MAX_BYTES, count(1)
-    for path, entry in _matches(root, parsed, beat, examined):
-        size = _size(root, entry)
-        if size is None:
-            continue
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        room -= len(shown.encode()) + _OVERHEAD
-        if len(found) == MAX_RESULTS or room < 0:
-            break
-        found[shown] = size
-    else:
-        return Collected(_sorted(found), cut=next(examined) > MAX_EXAMINED + 1)
-    return Collected(_sorted(found), cut=True)
+    with closing(_matches(root, patterns, beat, examined)) as matches:
+        for path, entry, above in matches:
+            size = _size(root, entry, above)
+            if size is None:
+                continue
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            room -= len(shown.encode()) + _OVERHEAD
+            if len(found) == MAX_RESULTS or room < 0:
+                return Collected(_sorted(found), cut=True)
+            found[shown] = size
+    return Collected(_sorted(found), cut=next(examined) > MAX_EXAMINED + 1)
 
 
 def _sorted(found: dict[str, int]) -> list[Result]:
@@ -89,37 +100,49 @@ def _parse(pattern: str) -> _Pattern:
 
 
 def _matches(
-    root: str, patterns: frozenset[_Pattern], beat: Callable[[], object], examined: Iterator[int]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    root: int, patterns: frozenset[_Pattern], beat: Callable[[], object], examined: Iterator[int]
+) -> Generator[tuple[str, os.DirEntry[str], int], None, None]:
     """One walk for all patterns: each directory is read once, and only if something below it can match."""
-    for (path, entry, rests), number in zip(_walk(root, patterns), examined, strict=False):
+    for (path, entry, above, rests), number in zip(_walk(root, patterns), examined, strict=False):
         if number > MAX_EXAMINED:
             return
         beat()
         if any(len(rest) == 1 and _match(entry.name, rest[0]) for rest in rests):
-            yield path, entry
+            yield path, entry, above
 
 
-def _walk(root: str, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str], frozenset[_Pattern]]]:
-    """All entries worth a look: path, entry, and what of the patterns is left to match its name and what is below."""
+def _walk(root: int, patterns: frozenset[_Pattern]) -> Iterator[tuple[str, os.DirEntry[str], int, frozenset[_Pattern]]]:
+    """All entries worth a look: path, entry, its directory, and what of the patterns is left for its name and what is below."""
     todo = [("", _open_ended(patterns))]
     while todo:
         prefix, rests = todo.pop()
-        for entry in _entries(os.path.join(root, prefix)):  # noqa: PTH118 - an empty prefix, many times
-            if not prefix and entry.name == _OURS:
-                continue
-            path = prefix + entry.name
-            yield path, entry, rests
-            if entry.is_dir(follow_symlinks=False) and (below := _below(rests, entry.name)):
-                todo.append((path + "/", below))
+        with _entries(root, prefix) as (above, entries):
+            for entry in entries:
+                if not prefix and entry.name == _OURS:
+                    continue
+                path = prefix + entry.name
+                yield path, entry, above, rests
+                if entry.is_dir(follow_symlinks=False) and (below := _below(rests, entry.name)):
+                    todo.append((path + "/", below))
 
 
-def _entries(directory: str) -> list[os.DirEntry[str]]:
+@contextmanager
+def _entries(root: int, prefix: str) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
+    """An open directory and what is in it: nothing if it is gone, closed by the job, or has a link in its way."""
     try:
-        with os.scandir(directory) as entries:
-            return list(islice(entries, MAX_EXAMINED + 1))
-    except OSError:  # gone meanwhile, or the job took away its own permission: nothing to record there
-        return []
+        descriptor = os.open(prefix or ".", _LOOKING, dir_fd=root)
+    except OSError:
+        yield root, []
+        return
+    try:
+        entries: list[os.DirEntry[str]] = []
+        with suppress(OSError):
+            if name_of(descriptor) == f"{name_of(root)}/{prefix}".rstrip("/"):
+                with os.scandir(descriptor) as found:
+                    entries = list(islice(found, MAX_EXAMINED + 1))
+        yield descriptor, entries
+    finally:
+        os.close(descriptor)
 
 
 def _open_ended(patterns: Iterable[_Pattern]) -> frozenset[_Pattern]:
@@ -138,14 +161,20 @@ def _match(name: str, part: str) -> bool:
     return fnmatchcase(name, part) and name.startswith(".") <= part.startswith(".")
 
 
-def _size(root: str, entry: os.DirEntry[str]) -> int | None:
+def _size(root: int, entry: os.DirEntry[str], above: int) -> int | None:
     """Bytes of a regular file inside `root`; None for anything else."""
     try:
-        if entry.is_symlink():
-            target = os.path.relpath(os.path.realpath(entry.path), root).split("/")[0]
-            if target in ("..", _OURS):
-                return None
-        status = entry.stat()
+        status = _target(root, entry.name, above) if entry.is_symlink() else entry.stat(follow_symlinks=False)
     except OSError:  # gone meanwhile, or a link that leads nowhere
         return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
+
+
+def _target(root: int, name: str, above: int) -> os.stat_result | None:
+    """What a symbolic link leads to, if that is inside `root` and the job's own."""
+    descriptor = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=above)
+    try:
+        inside = os.path.relpath(name_of(descriptor), name_of(root)).split("/")[0]
+        return None if inside in ("..", _OURS) else os.fstat(descriptor)
+    finally:
+        os.close(descriptor)

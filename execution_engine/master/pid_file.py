@@ -90,7 +90,7 @@ class PidFile:
 def holder(run_dir: Path) -> int | None:
     """The process id of the master that runs on this directory, or None.  Raises DaemonError when the file cannot be read."""
     try:
-        fd = os.open(run_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(run_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -113,6 +113,30 @@ def test_a_link_or_file_in_place_of_a_shared_directory_is_refused(config: Config
     assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+def test_a_shared_directory_that_others_could_change_is_not_used(config: Config, level: int, mode: int) -> None:
+    """Whoever can rename a job's directory can have another script run in its place."""
+    directory = directory_of(a_job(), config.jobs_dir)
+    place = [directory.parents[1], directory.parent][level]
+    place.mkdir(parents=True)
+    place.chmod(mode)
+    with pytest.raises(BuildError, match=f"others could change it .*mode {mode:04o}"):
+        build(a_job(), config)
+    assert not directory.exists()
+    place.chmod(0o711)
+    build(a_job(), config)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_shared_directory_of_another_user_is_not_used(config: Config) -> None:
+    place = directory_of(a_job(), config.jobs_dir).parent
+    place.mkdir(parents=True)
+    os.chown(place, 1, 1)
+    with pytest.raises(BuildError, match=r"others could change it \(user "):
+        build(a_job(), config)
+
+
 def test_the_jobs_directory_may_be_a_link(config: Config, tmp_path: Path) -> None:
     (tmp_path / "big-disk").mkdir()
     config.jobs_dir.symlink_to(tmp_path / "big-disk")

@@ -77,6 +77,32 @@ def test_links_never_lead_out_of_the_directory(directory: Path, tmp_path: Path) 
     assert found == ["a.txt", "b.txt", "inside.txt", "sub/c.txt", "sub/deep/d.txt", "ü b.txt"]
 
 
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_a_job_that_puts_a_link_in_the_place_of_its_directory_or_of_one_above_has_no_results(tmp_path: Path, levels: int) -> None:
+    directory = tmp_path / "jobs/project/7f/1"
+    replaced = (directory, *directory.parents)[levels]
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / directory.relative_to(replaced)).mkdir(parents=True)
+    (elsewhere / directory.relative_to(replaced) / "secret.txt").write_text("secret")
+    replaced.parent.mkdir(parents=True)
+    replaced.symlink_to(elsewhere)
+    assert (directory / "secret.txt").exists()
+    assert paths(directory, "**") == []
+
+
+def test_a_directory_that_becomes_a_link_during_the_look_is_not_followed(directory: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+
+    def beat() -> None:
+        if not (directory / "sub").is_symlink():
+            (directory / "sub").rename(tmp_path / "away")
+            (directory / "sub").symlink_to(outside)
+
+    assert "secret.txt" not in " ".join(result.path for result in collect(directory, ["**"], beat).results)
+
+
 def test_only_regular_files_are_recorded(directory: Path) -> None:
     os.mkfifo(directory / "pipe.txt")
     (directory / "dir.txt").mkdir()

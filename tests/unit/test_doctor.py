@@ -33,6 +33,7 @@ from execution_engine.jobs.job import Job
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import Change, JobStore, Query, Work
 from execution_engine.store.journal import Entry
+from execution_engine.users import name_of
 from tests.support.commands import CommandLine
 
 SECOND = timedelta(seconds=1)
@@ -209,11 +210,24 @@ def test_an_answer_that_took_long_is_no_difference_of_clocks() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_files_of_several_users_are_a_problem(execd: CommandLine) -> None:
+def test_files_of_several_users_are_a_problem_and_nobody_is_told_to_take_what_is_anothers(execd: CommandLine) -> None:
     log = execd.config.log.file
     log.touch()
     os.chown(log, 65534, 65534)
-    assert "chown root" in found(examined(execd, code=1), "owner")[0]["mend"]
+    (owner,) = found(examined(execd, code=1), "owner")
+    assert f"{log} belongs to {name_of(65534)}" in owner["message"]
+    assert f"runuser -u {name_of(65534)}" in owner["mend"]
+    assert "chown" not in owner["mend"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_one_start_as_root_left_is_for_root_to_give_back(execd: CommandLine) -> None:
+    execd.config.log.file.touch()
+    for path in (execd.config.run_dir, execd.config.jobs_dir, execd.config.database.file):
+        assert path is not None
+        os.chown(path, 1, 1)
+    (owner,) = found(examined(execd, code=1), "owner")
+    assert owner["mend"] == f"as root: chown {name_of(1)} {execd.config.log.file}"
 
 
 def test_what_dead_processes_left_half_written_in_the_run_directory_is_removed(execd: CommandLine) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -29,19 +31,26 @@ def owners(patient: Patient) -> Iterator[Finding]:
     there = [path for path in _own_files(patient) if path.exists()]
     if not there:
         return
-    user = there[0].stat().st_uid
-    others = [path for path in there if path.stat().st_uid != user]
+    owned_by = {path: path.stat().st_uid for path in there}
+    user = Counter(owned_by.values()).most_common(1)[0][0]
+    others = [path for path in there if owned_by[path] != user]
     for path in others:
-        owner = name_of(path.stat().st_uid)
         yield problem(
             "owner",
-            f"{path} belongs to {owner}, {there[0]} to {name_of(user)}: the engine runs as one user",
-            f"chown {name_of(user)} {path}",
+            f"{path} belongs to {name_of(owned_by[path])}, what else the engine has to {name_of(user)}: it runs as one user",
+            _whose(path, owned_by[path], user),
         )
     if not others:
         yield well("owner", f"all files belong to {name_of(user)}")
     if not patient.is_its_user:
         yield warning("user", f"the engine's files belong to {name_of(user)}, not to who calls this", as_user(user))
+
+
+def _whose(path: Path, owner: int, user: int) -> str:
+    """What to do about a file of another user than the engine's.  Only root has anything to give away."""
+    if owner == 0:
+        return f"as root: chown {shlex.quote(name_of(user))} {shlex.quote(str(path))}"
+    return f"it is {name_of(owner)}'s: {as_user(owner)}, or let the configuration name a place of this engine's own"
 
 
 def _own_files(patient: Patient) -> list[Path]:
