@@ -81,5 +81,5 @@ def _refuse_if_others_can_change(directory: int, path: Path) -> None:
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         whose = f"user {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o}"
         raise BuildError(
-            f"{path} is not used, because others could change it ({whose}); the administrator can move it away; then `execd retry`"
+            f"{path} is not used, because others could change it ({whose}); let the administrator move it away; `execd retry`"
         )
