@@ -13,15 +13,15 @@ import stat
 from pathlib import Path
 
 from execution_engine.building.directories import open_directory, open_or_make, opened
+from execution_engine.jobs.exit_record import KEPT
 
 _OURS = ".execd"
-_KEPT = "attempt-"
 _NO_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def place_of_attempt(attempt: int) -> str:
     """Where in a job's directory the files of an attempt are kept once a later one was built."""
-    return f"{_OURS}/{_KEPT}{attempt}"
+    return f"{_OURS}/{KEPT}{attempt}"
 
 
 def directory_of_attempt(directory: Path, attempt: int) -> Path:
@@ -40,7 +40,7 @@ def renew(shard: int, name: str, attempt: int) -> str:
     Harmless when repeated, also after a crash at any point: the new directory is prepared beside the old one, and takes its place
     when it is complete.  Raises OSError.
     """
-    before, new = f"{_KEPT}{attempt - 1}", f".{name}.new"
+    before, new = f"{KEPT}{attempt - 1}", f".{name}.new"
     if _is_there(shard, f"{name}/{_OURS}/{before}"):
         with opened(open_directory(shard, name)) as directory:
             _empty(directory)
@@ -98,7 +98,7 @@ def _bring_along(ours: int, before: str) -> None:
 
 def _attempts(ours: int) -> list[str]:
     """What is kept in a `.execd`."""
-    return [each for each in os.listdir(ours) if each.startswith(_KEPT)]
+    return [each for each in os.listdir(ours) if each.startswith(KEPT)]
 
 
 def _empty(directory: int) -> None:

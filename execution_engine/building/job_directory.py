@@ -19,7 +19,7 @@ from execution_engine.building.job_script import job_script
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config
 from execution_engine.errors import BuildError
-from execution_engine.jobs.exit_record import JOB_SCRIPT, START_MARKER, read_start_marker
+from execution_engine.jobs.exit_record import JOB_SCRIPT, prevent_start
 from execution_engine.jobs.job import Job
 
 BUILD_LOG = ".execd/build.log"
@@ -108,17 +108,14 @@ def _make(directory: Path, shard: int, attempt: int) -> str:
 
 
 def _refuse_if_started(directory: Path, attempt: int) -> None:
-    """Raises BuildError when the command of this attempt was started in the directory.
+    """Raises BuildError when the command of this attempt was started in the directory; else it is not, by whatever copy of what
+    was built here before.
 
     A start marker for a job that has not been submitted means that another job had this id (of a database that is gone, say),
     or that the database forgot: to run the command could be to run it twice, and to take the results there as this job's would
     be a lie.
     """
-    if not os.path.lexists(directory / START_MARKER):
-        return
-    marker = read_start_marker(directory)
-    is_earlier = attempt > 1 if marker is None else marker.attempt < attempt
-    if not is_earlier or earlier_attempts.are_kept(directory, attempt):
+    if earlier_attempts.are_kept(directory, attempt + 1) or not prevent_start(directory, attempt):
         raise BuildError(
             f"a job was started in {str(directory)!r} already, and it is not run twice; look at what is there, then move "
             "that directory away, or insert the job with another _id"

@@ -7,10 +7,13 @@ from datetime import datetime
 
 from execution_engine import events
 from execution_engine.engine.actor import ended
+from execution_engine.engine.starts import never_starts
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import BrokenJob, Change, Claimed
+
+_KEEP_FROM_STARTING = ("kill", "hold")
 
 
 class Vetting:
@@ -38,14 +41,20 @@ class Vetting:
         job = claimed.job
         if isinstance(job, BrokenJob):
             return self.broken(job, now)
-        if job.lease.crashes >= self._crashes:
-            message = f"its {claimed.was} actor died {job.lease.crashes} times with this job, the last time: {job.lease.crash}"
-            return self.end(job, Status.ERROR, "actor crashed", message, now)
+        is_crashing = job.lease.crashes >= self._crashes
+        if claimed.was is Status.SUBMITTING and (is_crashing or job.request in _KEEP_FROM_STARTING) and not never_starts(job):
+            return self._crashed(job, claimed.was, now, "; its command has started all the same") if is_crashing else None
+        if is_crashing:
+            return self._crashed(job, claimed.was, now)
         if job.request == "kill":
             return self.end(job, Status.KILLED, "killed", f"killed on request while it was {claimed.was}", now)
         if job.request == "hold":
             return self._held(job, claimed.was, now)
         return None
+
+    def _crashed(self, job: Job, was: Status, now: datetime, more: str = "") -> Change:
+        message = f"its {was} actor died {job.lease.crashes} times with this job, the last time: {job.lease.crash}{more}"
+        return self.end(job, Status.ERROR, "actor crashed", message, now)
 
     def _held(self, job: Job, was: Status, now: datetime) -> Change:
         why = f"hold on request while it was {was}"

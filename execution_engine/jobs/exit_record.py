@@ -1,10 +1,13 @@
 """What a job script leaves in the job's directory, and how it is read: the start marker, a line; and the exit record, a line too,
 after what the shell's `times` prints (processor time of the shell itself, then of the command and its children).  A second copy
-of the script, which runs nothing, adds a line to a third file.
+of the script, which runs nothing, adds a line to a third file.  Before the engine says that a job never started it takes the
+start marker itself (`execd-never-1`): a script that comes later finds it, and runs nothing.
 
     execd-start-1 attempt=1 pid=4711 host=node7 end
 
     execd-copy-1 attempt=1 pid=4712 host=node8 end
+
+    execd-never-1 attempt=1 end
 
     0m0.000000s 0m0.010000s 0m2.400000s 0m0.030000s execd-exit-1 code=0 attempt=1 host=node7 end
 
@@ -20,6 +23,7 @@ into them: a shell reads /proc/uptime and /proc/self/stat one character at a tim
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -34,7 +38,11 @@ END_MARK = "end"
 EXIT_HEAD = "execd-exit-1"
 START_HEAD = "execd-start-1"
 COPY_HEAD = "execd-copy-1"
+NEVER_HEAD = "execd-never-1"
+KEPT = "attempt-"
+"""Beside these files, with a number: what an earlier attempt left, in the directory of a later one."""
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 4096
 _WHOLE = re.compile(r"\d{1,15}", re.ASCII)
 _TIMES = re.compile(r"(\d{1,9})m(\d{1,2}[.,]\d{1,9})s (\d{1,9})m(\d{1,2}[.,]\d{1,9})s", re.ASCII)
@@ -116,6 +124,56 @@ def read_start_marker(directory: Path) -> StartMarker | None:
     if attempt is None or pid is None:
         return None
     return StartMarker(attempt, pid, found.fields.get("host", ""), found.written)
+
+
+def prevent_start(directory: Path, attempt: int) -> bool:
+    """Takes the start marker in place of this attempt's script, whose command then never starts.  False: it did start.
+
+    Harmless when repeated, and to the attempts before and after.  Raises OSError when the marker can be neither taken nor found.
+    """
+    marker = Path(START_MARKER)
+    try:
+        whole = os.open(directory, _DIRECTORY)
+        try:
+            ours = os.open(marker.parent, _DIRECTORY, dir_fd=whole)
+        finally:
+            os.close(whole)
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # nothing starts where there is no place for the marker
+    try:
+        if _is_in(ours, f"{KEPT}{attempt}") or (attempt > 1 and not _is_in(ours, f"{KEPT}{attempt - 1}")):
+            return True  # the directory of another attempt
+        _make_marker(ours, marker.name, f"{NEVER_HEAD} attempt={attempt} {END_MARK}\n")
+    except FileExistsError:
+        return is_prevented(directory)
+    finally:
+        os.close(ours)
+    return True
+
+
+def is_prevented(directory: Path) -> bool:
+    """Whether the engine took the start marker."""
+    return _read(f"{directory}/{START_MARKER}", NEVER_HEAD) is not None
+
+
+def _is_in(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _make_marker(directory: int, name: str, line: str) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        if os.write(descriptor, line.encode()) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    except OSError:
+        os.unlink(name, dir_fd=directory)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def read_copies(directory: Path, attempt: int) -> list[str]:

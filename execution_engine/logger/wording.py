@@ -93,6 +93,11 @@ WORDINGS: dict[str, Wording] = {
     ),
     "job.second_copy": Wording(Level.WARNING, _JOB + ": a second copy was started and ended at once[ on {host}]", kept=True),
     "job.unbuildable": Wording(Level.ERROR, _JOB + " could not be built, by a fault of the engine: {error}", same=("error",)),
+    "job.unclear": Wording(
+        Level.WARNING,
+        _JOB + " does not end before it is known whether its command has started: {error}; see to its directory",
+        same=("error",),
+    ),
     "job.set_aside": Wording(
         Level.ERROR,
         _JOB + " is set aside, because the engine's process ends again and again: {why}; "

@@ -24,7 +24,7 @@ from execution_engine.jobs.exit_record import read_copies
 from execution_engine.jobs.status import Status
 from execution_engine.store import open_store
 from execution_engine.store.job_store import Change, Query, Work
-from tests.support.copying_system import COPYING, TWICE
+from tests.support.copying_system import COPYING, LATE, TWICE
 from tests.support.engine_fixtures import TWO_SLOTS, MakeEngine
 from tests.support.engines import Engine, end_processes, until
 from tests.support.fault_points import FaultPoints
@@ -215,6 +215,44 @@ def test_the_jobs_of_an_actor_that_was_killed_are_free_within_a_second(make_copy
     assert (freed.jobs, freed.facts["why"]) == ((str(job_id),), "ended by signal SIGKILL")
     assert engine.wait([job_id])[0]["status"] == "finished"
     assert [entry.event for entry in told(engine, "actor.crashed")] == ["actor.crashed"]
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by a kill"])
+def test_a_job_that_never_started_does_not_start_later(make_engine: MakeEngine, short_dir: Path, ends: str) -> None:
+    engine = make_engine(
+        execution_systems={"late": {"class": "Late"}},
+        routes=[{"name": "default", "execution_system": "late"}],
+        engine={**QUICK, "grace": "0.5s"},
+    )
+    (engine.directory / "execution_systems" / "late.py").write_text(LATE)
+    engine.start()
+    (job_id,) = engine.submit({"command": f"touch {short_dir}/ran"})
+    if ends == "by a kill":
+        engine.until_status(job_id, "submitted", "unknown")
+        engine.execd("kill", "--yes", str(job_id))
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["reason"]) in (("error", "never started"), ("killed", "killed"))
+    directory = Path(job["dir"])
+    (directory / "go").touch()
+    until((directory / "over").exists, "its script came late")
+    assert not (short_dir / "ran").exists()
+    assert engine.job(job_id)["status"] == job["status"]
+
+
+def test_a_job_that_starts_in_the_moment_in_which_it_is_given_up_goes_on(make_engine: MakeEngine, short_dir: Path) -> None:
+    """The system lies, the job has its marker: what the engine says must be true all the same."""
+    engine = make_engine(
+        execution_systems={"late": {"class": "Late"}},
+        routes=[{"name": "default", "execution_system": "late"}],
+        engine={**QUICK, "grace": "3s"},
+    )
+    (engine.directory / "execution_systems" / "late.py").write_text(LATE)
+    engine.start()
+    (job_id,) = engine.submit({"command": "exit 0"})
+    engine.until_status(job_id, "unknown")
+    (Path(engine.job(job_id)["dir"]) / "go").touch()
+    (job,) = engine.wait([job_id])
+    assert (job["status"], job["exit"]["code"]) == ("finished", 0)
 
 
 def test_a_second_copy_of_a_job_is_in_the_journal_and_changes_nothing(engine: Engine) -> None:

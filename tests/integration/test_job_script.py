@@ -14,8 +14,16 @@ from typing import Any
 
 import pytest
 
-from execution_engine.jobs.exit_record import find_exit_record, read_copies, read_exit_record, read_start_marker
+from execution_engine.jobs.exit_record import (
+    START_MARKER,
+    find_exit_record,
+    prevent_start,
+    read_copies,
+    read_exit_record,
+    read_start_marker,
+)
 from tests.support.building import SHELLS, BuiltJob, until
+from tests.support.limits import full_after
 
 Make = Callable[..., BuiltJob]
 
@@ -203,6 +211,52 @@ def test_a_copy_of_an_attempt_that_is_over_leaves_the_next_one_alone(make: Make,
     assert read_start_marker(second.directory) is None
     assert second.end()[1].attempt == 2
     assert (tmp_path / "ran").read_text() == "attempt 1\n" * was_started + "attempt 2\n"
+
+
+def test_a_start_that_was_prevented_never_comes(make: Make) -> None:
+    job = make("echo ran")
+    assert [prevent_start(job.directory, 1) for _ in range(2)] == [True, True]
+    assert read_start_marker(job.directory) is None
+    assert job.run().returncode == 0
+    assert (job.text("stdout"), read_exit_record(job.directory)) == ("", None)
+    assert prevent_start(job.directory, 1), "also after the script has come"
+    again = make("echo ran")
+    assert again.end()[1].code == 0, "a job that is built anew starts"
+
+
+def test_a_start_that_has_come_is_not_prevented(make: Make) -> None:
+    job = make("echo ran")
+    job.run()
+    assert not prevent_start(job.directory, 1)
+    (job.directory / START_MARKER).write_text("")
+    assert not prevent_start(job.directory, 1), "its line may come late"
+
+
+def test_what_is_prevented_of_one_attempt_does_not_concern_another(make: Make) -> None:
+    first = make("echo $EXECD_ATTEMPT")
+    assert prevent_start(first.directory, 2), "not built yet"
+    assert first.end()[1].attempt == 1
+    second = make("echo $EXECD_ATTEMPT", attempt=2)
+    assert prevent_start(second.directory, 1), "over"
+    assert second.end()[1].attempt == 2
+    assert second.text("stdout") == "2\n"
+
+
+def test_where_there_is_no_directory_nothing_starts(make: Make, tmp_path: Path) -> None:
+    job = make("true")
+    shutil.rmtree(job.directory / ".execd")
+    assert prevent_start(job.directory, 1)
+    shutil.rmtree(job.directory)
+    assert prevent_start(job.directory, 1)
+    assert prevent_start(tmp_path / "nowhere", 1)
+
+
+def test_a_start_whose_marker_cannot_be_written_is_not_said_to_be_prevented(make: Make) -> None:
+    job = make("echo ran")
+    with full_after(0), pytest.raises(OSError, match="large"):
+        prevent_start(job.directory, 1)
+    assert job.end()[1].code == 0
+    assert job.text("stdout") == "ran\n"
 
 
 def test_the_start_marker_identifies_the_process(make: Make) -> None:

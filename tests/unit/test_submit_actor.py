@@ -13,7 +13,8 @@ from execution_engine.engine.actor import Workplace
 from execution_engine.engine.assembly import Site, assemble, lane
 from execution_engine.engine.channel import Channel
 from execution_engine.engine.submit_actor import SubmitActor
-from execution_engine.errors import SystemClosed, SystemFull
+from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
+from execution_engine.jobs.exit_record import START_MARKER, is_prevented
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Claimed, Filter, Query, Work
@@ -22,6 +23,7 @@ from execution_engine.systems.execution_systems import Context, ExecutionSystem,
 from tests.support.building import configuration
 from tests.support.clocks import HeldClock
 from tests.support.jobs import a_job
+from tests.support.jobs import job as a_document
 
 LEASE = 60.0
 JOBS = 10
@@ -180,6 +182,43 @@ def test_the_rest_is_over_when_all_that_waited_were_taken(tmp_path: Path, clock:
     assert system.seen == ["a", "b+c", "d+e+f+g", "h+i"]
     assert told["takes"]
     assert "refused" not in told
+
+
+class Refusing(Ahead):
+    """Has none of the jobs under its name, and refuses them all for good."""
+
+    takes_ahead = False
+
+    def _outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+        for job in jobs:
+            yield job, ExecutionSystemError("no such queue")
+
+
+@pytest.mark.parametrize("case", ["refused", "kill", "hold", "crashed"])
+def test_a_job_whose_command_an_earlier_submission_started_does_not_end_as_one_that_never_did(
+    tmp_path: Path, clock: HeldClock, store: SqliteJobStore, case: str
+) -> None:
+    """Its actor died over the answer, and the system denies it."""
+    site = assemble(configuration(tmp_path, engine={"actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    begun = {"status": "submitting", "due_at": clock.now(), "execution": execution, "attempt": 1}
+    asked = {"request": case} if case in {"kill", "hold"} else {}
+    crashed = {"lease": {"crashes": 9, "token": 1}} if case == "crashed" else {}
+    for name in ("started", "waits"):
+        (tmp_path / name / ".execd").mkdir(parents=True)
+        store.insert([{**a_job(_id=name), **begun, **asked, **crashed, "dir": str(tmp_path / name)}])
+    (tmp_path / "started" / START_MARKER).write_text("execd-start-1 attempt=1 pid=7 host=n1 end\n")
+    work(site, store, clock, Refusing(tmp_path))
+    jobs = {name: a_document(store, name) for name in ("started", "waits")}
+    ends = {"refused": "error", "kill": "killed", "hold": "hold", "crashed": "error"}
+    assert jobs["waits"].status == ends[case]
+    assert is_prevented(tmp_path / "waits")
+    if case == "crashed":
+        error = jobs["started"].error
+        assert error is not None
+        assert "its command has started all the same" in error.message
+    else:
+        assert jobs["started"].status is Status.SUBMITTING
 
 
 def work(

@@ -20,7 +20,7 @@ from pathlib import Path
 from execution_engine.building.job_directory import BUILD_LOG, shard_of
 from execution_engine.cli.diagnosis.findings import Finding, Repair, number, warning, well
 from execution_engine.cli.diagnosis.patient import Patient
-from execution_engine.jobs.exit_record import START_MARKER, read_exit_record
+from execution_engine.jobs.exit_record import START_MARKER, is_prevented, read_exit_record
 from execution_engine.jobs.job import safe_id
 from execution_engine.store.job_store import JobStore
 
@@ -125,6 +125,8 @@ def _is_old_and_ours(directory: Path) -> bool:
 
 
 def _may_run(directory: Path) -> bool:
+    if is_prevented(directory):
+        return False
     return os.path.lexists(directory / START_MARKER) and read_exit_record(directory) is None
 
 
