@@ -72,6 +72,8 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
     Options = DrmaaOptions
     closed: ClassVar[re.Pattern[str] | None] = None
     """how a refusal begins if no job of this engine would be taken, so that the job is not to blame"""
+    has_limits_of_queues: ClassVar[bool] = False
+    """True: a queue may be full or closed, and another not: a job that names its own says nothing about the others."""
     trusts_session: ClassVar[bool] = False
     """True: a library that gave right ids once does so until an error; no more of them are looked for in the queue."""
     full: ClassVar[re.Pattern[str] | None] = None
@@ -177,12 +179,19 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
         try:
             return self._session.submit(name, execution_systems.script(job), native)
         except Refused as error:
+            kind = self._refusal_of_all(error.words)
+            if kind is None:
+                raise
             words = f"{self.context.name} takes no jobs now: {error.words}"
-            if self.full is not None and self.full.match(error.words):
-                raise SystemFull(words) from error
-            if self.closed is not None and self.closed.match(error.words):
-                raise SystemClosed(words) from error
-            raise
+            if self.has_limits_of_queues and "-q" in job.resources.native.split():
+                raise ExecutionSystemError(words, transient=True) from error  # another job's queue may be open
+            raise kind(words) from error
+
+    def _refusal_of_all(self, words: str) -> type[SystemFull | SystemClosed] | None:
+        """What a refusal in these words says about the other jobs; None: nothing."""
+        if self.full is not None and self.full.match(words):
+            return SystemFull
+        return SystemClosed if self.closed is not None and self.closed.match(words) else None
 
     def run_many(self, jobs: Sequence[Job]) -> Iterable[tuple[Job, str | Exception]]:
         """One after the other.  When one gets no answer, or no more are taken, the others would fare alike and are not tried."""

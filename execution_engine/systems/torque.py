@@ -78,6 +78,7 @@ class Torque(DrmaaSystem[TorqueJob]):
 
     Options = TorqueOptions
     accounts_apart = False
+    has_limits_of_queues = True
     full = re.compile(rf"{_FUNCTION}Maximum number of jobs already in queue")
     closed = re.compile(
         rf"{_FUNCTION}(?:Bad UID for job execution|Access from host not allowed|Unauthorized Request|Queue is not enabled|"

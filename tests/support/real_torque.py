@@ -72,10 +72,12 @@ class RealTorque(StandIn):
             pytest.skip(f"a real Torque cannot be made {name}{f' with {text}' if text else ''}")
         begin, end = _CONTROLS[name]
         _command(end)
+        (self.directory / f"{name}.mark").touch()
         self._control(begin)
 
     def unmark(self, name: str) -> None:
         if name in _CONTROLS:
+            (self.directory / f"{name}.mark").unlink()
             self._control(_CONTROLS[name][1])
 
     def needs_plain_account(self) -> None:
@@ -111,7 +113,9 @@ class RealTorque(StandIn):
         self._control("RESTART_MOM")
 
     def end(self) -> None:
-        """Ends the jobs that have come since `make`."""
+        """Takes back all marks, and ends the jobs that have come since `make`."""
+        for mark in self.directory.glob("*.mark"):
+            self.unmark(mark.stem)
         before = (self.directory / "before").read_text().split()
         for job in self._jobs():
             if job.state != "C" and job.native_id not in before:

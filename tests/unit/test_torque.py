@@ -312,6 +312,19 @@ def test_a_refusal_that_is_no_fault_of_the_job_lets_it_wait(
     assert caught.value.transient is (kind is not Refused)
 
 
+@pytest.mark.parametrize("words", ["Queue is not enabled", "Maximum number of jobs already in queue"])
+def test_a_job_that_names_a_queue_which_takes_none_waits_alone(site: Site, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(site.system, "_session", Refusing(Refused("pbs", words)))
+    alone, other = site.job("alone", resources={"native": "-q small"}), site.job("other")
+    with pytest.raises(ExecutionSystemError, match=words) as caught:
+        site.system.run(alone)
+    assert type(caught.value) is ExecutionSystemError
+    assert caught.value.transient
+    outcomes = [type(outcome) for _, outcome in site.system.run_many([alone, other])]
+    assert outcomes[0] is ExecutionSystemError
+    assert outcomes[1] in (SystemFull, SystemClosed)
+
+
 @pytest.mark.parametrize("name", ["a b", "a;b", "a'b", "a$b", "ä"])
 def test_a_directory_whose_name_a_shell_would_take_apart_is_refused(tmp_path: Path, name: str) -> None:
     directory = tmp_path / name
