@@ -150,11 +150,10 @@ class MongoJobStore(JobStore):
             now = self._time.of(now)
             if not any(self._jobs.find_one(selection, {"_id": 1}) for selection in mongo_queries.anything_due(now)):
                 return set()
-            return {
-                query
-                for query in set(queries)
-                if any(self._jobs.find_one(source.selection, {"_id": 1}) for source in mongo_queries.sources(query, now))
-            }
+            return {query for query in set(queries) if any(map(self._has_some, mongo_queries.sources(query, now)))}
+
+    def _has_some(self, source: mongo_queries.Source) -> bool:
+        return self._jobs.find_one(source.selection, {"_id": 1}, hint=source.index) is not None
 
     def claim(
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None

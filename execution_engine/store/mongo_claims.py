@@ -85,7 +85,7 @@ class Claims:
         found: dict[str, Document] = {}
         enough: int | None = None
         for source in sources(query, now):
-            for document in self._jobs.find(source.selection, BRIEF).sort(source.order).limit(limit):
+            for document in self._jobs.find(source.selection, BRIEF, hint=source.index).sort(source.order).limit(limit):
                 found.setdefault(id_text(document["_id"]), document)
             if enough is None:
                 enough = len(found) + limit

@@ -28,6 +28,7 @@ _UNCONFIRMED_IN_TIME = frozenset({50, 64})
 _STEPPED_DOWN = frozenset({91, 189, 10107, 11600, 11602})
 _WRONG_USER = frozenset({18, 8000})
 _NOT_ALLOWED = 13
+_NO_INDEX = "hint provided does not correspond to an existing index"
 _REFUSED_COMMAND = re.compile(r'to execute command \{ (\w+): "([^"]*)"')
 _RIGHTS = {
     "aggregate": "find",
@@ -76,6 +77,8 @@ def _refused(url: str, code: int, error: Exception) -> StoreError:
         return StoreUnavailable(f"the database {url}: user and password were not accepted; look at them in database.url")
     if code == _NOT_ALLOWED:
         return StoreUnavailable(f"the database {url}: {_missing_right(url, str(error))}")
+    if _NO_INDEX in str(error):
+        return StoreUnavailable(f"the database {url}: an index of the jobs is gone; make it anew: execd doctor --repair")
     if code in OF_THE_DOCUMENT or code in _OF_THE_COMMAND:
         return StoreError(f"the database {url} refused ({_short(error)})")
     return StoreUnavailable(f"the database {url} cannot do this now ({_short(error)})")

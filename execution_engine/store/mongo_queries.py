@@ -18,10 +18,14 @@ _LARGEST = 2**63 - 1
 Selection = dict[str, Any]
 Order = list[tuple[str, int]]
 
+_BY_STATUS: Order = [("status", 1), ("due_at", 1), ("priority", -1), ("_id", 1)]
+_BY_LANE: Order = [("status", 1), ("execution.lane", 1), ("due_at", 1), ("priority", -1), ("times.created", 1)]
+_BY_REQUEST: Order = [("request", 1)]
+
 INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
-    ([("status", 1), ("due_at", 1), ("priority", -1), ("_id", 1)], {}),
-    ([("status", 1), ("execution.lane", 1), ("due_at", 1), ("priority", -1), ("times.created", 1)], {}),
-    ([("request", 1)], {"sparse": True}),
+    (_BY_STATUS, {}),
+    (_BY_LANE, {}),
+    (_BY_REQUEST, {"sparse": True}),
     ([("lease.owner", 1)], {}),
     ([("times.created", -1), ("_id", -1)], {}),
 )
@@ -47,10 +51,15 @@ _ON_SYSTEM = sorted(str(status) for status in ON_SYSTEM)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place where due jobs are found, in their order."""
+    """A place where due jobs are found, in their order.
+
+    `index`: the one that serves it; left to itself, the server also takes one that has the statuses and not the lane, or not
+    the order.
+    """
 
     selection: Selection
     order: Order
+    index: Order
 
 
 _NO_LIST = {"$not": {"$type": "array"}}
@@ -74,30 +83,32 @@ def sources(query: Query, now: datetime) -> Iterator[Source]:
         case Work.BUILDING | Work.SUBMIT:
             waiting, taken = (str(status) for status in CLAIMS[query.work])
             lane = {"execution.lane": query.lane} if query.work is Work.SUBMIT else {}
-            age = "times.created" if query.work is Work.SUBMIT else "_id"
+            age, index = ("times.created", _BY_LANE) if query.work is Work.SUBMIT else ("_id", _BY_STATUS)
             timed = {"due_at": {**not_after(now), "$ne": None}}
             begun_first = ("status", 1)  # `building` and `submitting` come before `to be …`
-            yield Source({"status": _one_of([waiting, taken]), **lane, **timed}, [begun_first, ("priority", -1), (age, 1)])
-            yield from _by_priority({"status": _one_of([waiting]), **lane, "due_at": None}, age)
+            yield Source({"status": _one_of([waiting, taken]), **lane, **timed}, [begun_first, ("priority", -1), (age, 1)], index)
+            yield from _by_priority({"status": _one_of([waiting]), **lane, "due_at": None}, age, index)
         case Work.REQUEST:
             free = {"request": A_TEXT, "lease.until": not_after(now)}
             order = [("priority", -1), ("times.created", 1)]
             here = {"execution.lane": query.lane, "execution.job_no": {"$ne": None}, "status": _one_of(_REQUESTABLE_HERE)}
-            yield Source({**free, **here}, order)
+            yield Source({**free, **here}, order, _BY_REQUEST)
             if query.lane is None:
-                yield Source({**free, "execution.job_no": None, "status": _one_of(_REQUESTABLE_HERE)}, order)
-                yield Source({**free, "status": _one_of(_FINAL)}, order)
+                yield Source({**free, "execution.job_no": None, "status": _one_of(_REQUESTABLE_HERE)}, order, _BY_REQUEST)
+                yield Source({**free, "status": _one_of(_FINAL)}, order, _BY_REQUEST)
         case Work.NOTIFICATION:
-            yield Source({"status": _one_of(_FINAL), "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)])
+            yield Source(
+                {"status": _one_of(_FINAL), "due_at": {"$lte": now}}, [("priority", -1), ("times.created", 1)], _BY_STATUS
+            )
 
 
-def _by_priority(selection: Selection, age: str) -> Iterator[Source]:
+def _by_priority(selection: Selection, age: str, index: Order) -> Iterator[Source]:
     """A priority that is missing is 0, but MongoDB sorts it below all numbers: so those of 0 and of none are asked for by
     themselves, and the last question finds what is left, also a priority that is no number.
     """
-    yield Source({**selection, "priority": {"$gt": 0}}, [("priority", -1), (age, 1)])
-    yield Source({**selection, "priority": {"$in": [0, None]}}, [(age, 1)])
-    yield Source(selection, [("priority", -1), (age, 1)])
+    yield Source({**selection, "priority": {"$gt": 0}}, [("priority", -1), (age, 1)], index)
+    yield Source({**selection, "priority": {"$in": [0, None]}}, [(age, 1)], index)
+    yield Source(selection, [("priority", -1), (age, 1)], index)
 
 
 def anything_due(now: datetime) -> tuple[Selection, ...]:

@@ -87,7 +87,7 @@ def test_a_database_that_is_away_is_unavailable_within_the_timeout_and_usable_wh
     own_mongodb_server: MongoServer, mongodb_database: Database
 ) -> None:
     quick = mongodb_database.model_copy(update={"timeout": 1.0})
-    with open_store(quick, SystemClock()) as store:
+    with made(quick) as store:
         store.insert([a_job()])
         own_mongodb_server.stop()
         begun = time.monotonic()
@@ -113,7 +113,8 @@ def test_a_store_boots_when_the_database_has_come_up(own_mongodb_server: MongoSe
 
 
 def _losing(store_url: Database, port: int) -> tuple[JobStore, LosingProxy]:
-    """A store whose connection can lose an answer about jobs."""
+    """A store whose connection can lose an answer about jobs; its collections are there already."""
+    made(store_url).close()
     proxy = LosingProxy(port, marker=b"\x05\x00\x00\x00jobs\x00")
     database = store_url.model_copy(update={"url": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true&retryReads=false"})
     return open_store(database, SystemClock()), proxy
