@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from execution_engine.building.command_line import check_variable, command_line
+from execution_engine.building.command_line import check_sizes, check_variable, command_line, interpreter_of
 from execution_engine.building.inputs import check_names
 from execution_engine.building.outputs import check_patterns
 from execution_engine.errors import BuildError
@@ -26,6 +26,9 @@ def check(job: Job) -> list[str]:
 def _looks(job: Job) -> Iterator[Callable[[], object]]:
     """One for each thing that may be wrong: a check ends at the first that is."""
     yield partial(command_line, job.command)
+    if isinstance(job.command, str):
+        yield partial(interpreter_of, job.command)
+    yield partial(check_sizes, job)
     for name in job.env:
         yield partial(check_variable, name)
     for name in job.inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +16,11 @@ _OURS = "EXECD_"
 _OF_THE_SHELL = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "LINENO", "OPTIND", "PPID", "SHELLOPTS", "UID"})
 """Variables that one shell or another does not let be set; which shell /bin/sh is on the node, nobody knows here."""
 _MEGABYTE = 1 << 20
+_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
+"""MAX_ARG_STRLEN of Linux: bytes of one argument or variable, its end included."""
+_ALL_WORDS = os.sysconf("SC_ARG_MAX") - (1 << 14)
+"""Bytes of all of them, without those that execd and the execution system add."""
+_POINTER = 8
 _TO_ENV_A_VARIABLE = """"$@" /bin/sh -c 'exec "$0" "$@"'"""
 """Before a program whose name `env` would take for an assignment."""
 
@@ -26,16 +32,18 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def command_line(command: Command) -> str:
-    """The line that turns the shell into the command: no further process, and never a builtin of the shell.
+def command_line(command: Command, interpreter: tuple[str, ...] = ("/bin/sh",)) -> str:
+    """The lines that turn the shell into the command: no further process, and never a builtin of the shell.
 
-    The shell's own arguments are words to put before the command.
-    Raises BuildError for a command that names no program.
+    The shell's own arguments are words to put before the command.  `interpreter` runs a string.  Raises BuildError for a command
+    that names no program.
     """
     if isinstance(command, str):
         if not command.strip():
             raise BuildError("command: an empty script; expected shell commands, or a list of a program and its arguments")
-        return f'exec "$@" /bin/sh {COMMAND_FILE}'
+        if interpreter[0].startswith("-"):
+            raise BuildError(f"shell: {interpreter[0]!r} is no program; expected for example /bin/bash")
+        return _is_there(interpreter[0]) + f'exec "$@" {" ".join(map(quote, interpreter))} {COMMAND_FILE}'
     if not command or not command[0]:
         raise BuildError("command: no program; expected a list of a program, which is not empty, and its arguments")
     if command[0].startswith("-"):
@@ -44,6 +52,51 @@ def command_line(command: Command) -> str:
         )
     before = _TO_ENV_A_VARIABLE if "=" in command[0] else '"$@"'
     return f"exec {before} " + " ".join(map(quote, command))
+
+
+def _is_there(interpreter: str) -> str:
+    """A line that says which interpreter is missing; a shell would blame the script."""
+    if "/" not in interpreter or interpreter == "/bin/sh":
+        return ""
+    program, said = quote(interpreter), quote(f"execd: {interpreter}, which is to run the command, cannot be executed here")
+    return f"[ -x {program} ] || {{ echo {said} >&2; [ -e {program} ] && exit 126; exit 127; }}\n"
+
+
+def interpreter_of(script: str) -> tuple[str, ...]:
+    """The program of the script's `#!` line, and its argument, as the kernel reads it; nothing where there is no such line.
+
+    Raises BuildError for a line that cannot work.
+    """
+    if not script.startswith("#!"):
+        return ()
+    line = script.partition("\n")[0]
+    if line.endswith("\r"):
+        raise BuildError("command: its #! line ends with a carriage return, as on Windows; end the lines with a line feed alone")
+    words = tuple(line[2:].strip(" \t").split(None, 1))
+    if words and not words[0].startswith("/"):
+        raise BuildError(f"command: {line[:80]!r} names no absolute path; expected for example #!/usr/bin/env python3")
+    return words
+
+
+def check_sizes(job: Job) -> None:
+    """Raises BuildError for an argument or a variable that is longer than a program can be given, or all of them together."""
+    words = job.command if isinstance(job.command, tuple) else ()
+    named = [("command", f"argument {number}", word) for number, word in enumerate(words)]
+    named += [("env", name, f"{name}={value}") for name, value in job.env.items()]
+    together = 0
+    for field, what, text in named:
+        size = len(text.encode("utf-8", "surrogateescape")) + 1
+        together += size + _POINTER
+        if size > _LONGEST_WORD:
+            raise BuildError(
+                f"{field}: {what} has {size - 1:,} bytes; a program can be given {_LONGEST_WORD - 1:,} in one; "
+                "put it into a file, by `inputs`"
+            )
+    if together > _ALL_WORDS:
+        raise BuildError(
+            f"command and env: {together:,} bytes together; a program can be given {_ALL_WORDS:,}; "
+            "put some into a file, by `inputs`"
+        )
 
 
 def environment_lines(job: Job, directory: Path) -> str:

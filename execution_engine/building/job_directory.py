@@ -16,6 +16,8 @@ from execution_engine.building.command_line import COMMAND_FILE
 from execution_engine.building.directories import open_directory, open_shard, opened
 from execution_engine.building.inputs import place_inputs
 from execution_engine.building.job_script import job_script
+from execution_engine.building.sharing import share
+from execution_engine.building.surroundings import PRIVATE, Surroundings
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config
 from execution_engine.errors import BuildError
@@ -27,7 +29,13 @@ _SHARDS = 256
 """Directories between a project and its jobs: 1,000,000 jobs are some 4,000 in each."""
 
 
-def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[], object] = lambda: None) -> Path:
+def build(
+    job: Job,
+    config: Config,
+    clock: Clock | None = None,
+    beat: Callable[[], object] = lambda: None,
+    surroundings: Surroundings = Surroundings(),  # noqa: B008 - it is frozen
+) -> Path:
     """Makes the job's directory with its inputs and its job script, and returns it.  `beat` is called between the steps of
     what may take long; what it raises ends the build.
 
@@ -39,7 +47,7 @@ def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[
         directory = directory_of(job, config.jobs_dir)
         if problems := check(job):
             raise BuildError("; ".join(problems))
-        script = job_script(job, directory).encode("utf-8", "surrogateescape")
+        script = job_script(job, directory, surroundings).encode("utf-8", "surrogateescape")
         steps = [
             f"{(clock or SystemClock()).now().isoformat()} job {job.safe_id}, attempt {job.attempt}, by process {os.getpid()}"
         ]
@@ -49,6 +57,8 @@ def build(job: Job, config: Config, clock: Clock | None = None, beat: Callable[[
             place = open_directory(shard, directory.name)
         with opened(place):
             _fill_and_log(place, job, config, script, steps, beat, began)
+            if (umask := surroundings.umask_of(job)) != PRIVATE:
+                share(place, directory, job.inputs, umask)
     except UnicodeEncodeError as error:
         wrong = f"U+{ord(error.object[error.start]):04X}"
         raise BuildError(f"{error.object[:40]!r}… holds {wrong}, which is not a character; send valid Unicode") from error
@@ -83,7 +93,7 @@ def _fill(place: int, job: Job, config: Config, script: bytes, steps: list[str],
     steps.extend(place_inputs(job.inputs, place, config.inputs, config.engine.actor_deadline / 2, beat))
     if isinstance(job.command, str):
         text = job.command.encode("utf-8", "surrogateescape")
-        _write(place, COMMAND_FILE, text + b"\n")
+        _write(place, COMMAND_FILE, text + b"\n", mode=0o700 if text.startswith(b"#!") else 0o600)
         steps.append(f"command: a shell script of {len(text)} bytes")
     else:
         steps.append(f"command: {job.command[0]!r} with {len(job.command) - 1} arguments")

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from execution_engine.building.command_line import command_line, environment_lines, quote
 from execution_engine.building.earlier_attempts import place_of_attempt
+from execution_engine.building.surroundings import PRIVATE, Surroundings
 from execution_engine.jobs.exit_record import (
     COPIES,
     COPY_HEAD,
@@ -85,14 +86,14 @@ execd_command() {{ # the arguments are words to put before the command
 {environment}
     PATH=${{PATH:-/usr/local/bin:/usr/bin:/bin}}
     export PATH
-{command}
+{prologue}{command}
 }}
 execd_record() {{
     times
     echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host {end}"
 }}
 
-if [ "${{1-}}" = foreground ]; then
+{umask}if [ "${{1-}}" = foreground ]; then
     (execd_command) </dev/null >stdout 2>stderr 9>&-
     execd_code=$?
 else
@@ -126,8 +127,10 @@ exit $execd_code
 """
 
 
-def job_script(job: Job, directory: Path) -> str:
+def job_script(job: Job, directory: Path, surroundings: Surroundings = Surroundings()) -> str:  # noqa: B008 - it is frozen
     """The script that runs `job` in `directory`.  Raises BuildError for a command or an environment that no shell could run."""
+    umask = surroundings.umask_of(job)
+    interpreter = surroundings.interpreter_of(job) if isinstance(job.command, str) else ()
     return _SCRIPT.format(
         id=job.safe_id,
         attempt=job.attempt,
@@ -142,5 +145,12 @@ def job_script(job: Job, directory: Path) -> str:
         exit_head=EXIT_HEAD,
         end=END_MARK,
         environment=environment_lines(job, directory),
-        command=command_line(job.command),
+        prologue=_prologue(surroundings.prologue),
+        command=command_line(job.command, interpreter),
+        umask="" if umask == PRIVATE else f"umask {umask:03o}\n",
     )
+
+
+def _prologue(lines: str) -> str:
+    """In a function, so that the command keeps its arguments; by `eval`, so that a mistake in it does not spoil the script."""
+    return f"execd_prologue() {{ eval {quote(lines)}; }}\nexecd_prologue\n" if lines.strip() else ""

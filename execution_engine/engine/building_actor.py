@@ -12,6 +12,7 @@ from dataclasses import replace
 from execution_engine import events
 from execution_engine.building import build
 from execution_engine.building.job_directory import directory_of
+from execution_engine.building.surroundings import Surroundings
 from execution_engine.engine.actor import STORE_INTERVAL, Actor, Stop, Workplace, announce_claims
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.vetting import Vetting
@@ -20,6 +21,7 @@ from execution_engine.jobs.job import SCHEMA_VERSION, Job, Source
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import Change, Work
+from execution_engine.systems.execution_systems import Options
 
 
 class BuildingActor(Actor):
@@ -120,7 +122,7 @@ class BuildingActor(Actor):
         try:
             if os.path.lexists(directory_of(job, self.site.config.jobs_dir)):
                 self.renew()  # somebody built here before: what a new owner of the job made is not to be taken away
-            directory = build(job, self.site.config, beat=self.beat)
+            directory = build(job, self.site.config, beat=self.beat, surroundings=_surroundings(plan.options))
         except BuildError as error:
             return _with(self._vetting.end(job, Status.ERROR, "build failed", str(error), now), {"execution": execution})
         except OSError as error:
@@ -168,6 +170,10 @@ _ENDS = frozenset({Status.ERROR, Status.KILLED})
 def _fetches(job: Job) -> bool:
     """Whether inputs of the job come from elsewhere, which may take long."""
     return any(isinstance(content, Source) for content in job.inputs.values())
+
+
+def _surroundings(options: Options) -> Surroundings:
+    return Surroundings(int(options.umask, 8), options.prologue, options.shell)
 
 
 def _with(change: Change, fields: dict[str, object]) -> Change:

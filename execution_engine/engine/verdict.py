@@ -100,7 +100,8 @@ def _failed(
 ) -> Verdict:
     status = Status.KILLED if reason == "killed" and _kill_asked(job) else Status.ERROR
     message = REASONS.get(reason, reason)
-    how = f"signal {signal}" if signal else f"exit code {code}" if code is not None else ""
+    by_itself = f"exit code {code}, or " if reason == "signal" else ""  # a shell gives both the same code
+    how = f"{by_itself}signal {signal}" if signal else f"exit code {code}" if code is not None else ""
     fields = {**fields, "exit": {"code": code, "signal": signal, "reason": reason}}
     if status is Status.ERROR and job.error is None:
         details = account.message if account and account.message else None

@@ -34,6 +34,8 @@ ENGINE_FIELDS = frozenset(
 )
 """Fields that the engine writes, beside `status`.  All others are the app's, also those that this version does not know."""
 
+UMASK = r"^0{1,2}[0-7]{2}$"
+"""A umask in a document or a configuration: octal digits in a string, since a number would be read in one way or the other."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
 
@@ -229,6 +231,13 @@ class Job(Value):
     outputs: tuple[SafeText, ...] = Field((), description="glob patterns of the results to record at the end")
     env: dict[SafeText, SafeText] = Field(default_factory=dict, description="added to the job's environment")
     resources: Resources = Field(Resources(), description="asked of the execution system, enforced by it")
+    umask: Annotated[str, Strict(), Field(pattern=f"^$|{UMASK}")] = Field(
+        "", description='of the job and its directory, as "027"; not wider than its execution system allows'
+    )
+    shell: tuple[SafeText, ...] | SafeText = Field(
+        (),
+        description="program, or list of program and arguments, that runs a command that is a string, whatever its #! line",
+    )
     priority: WholeNumber = Field(0, description="higher first")
     not_before: Date | None = Field(None, description="do not start earlier")
     notify: Annotated[bool, Strict()] | tuple[SafeText, ...] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 REASONS = {
     "exit code": "the command ended with an exit code other than 0",
-    "signal": "a signal that nobody here sent ended the command",
+    "signal": "a signal that nobody here sent ended the command, or it ended with such a code itself",
     "command not found": "the shell did not find the command (exit code 127)",
     "command not executable": "the command could not be executed (exit code 126)",
     "walltime": "the job ran longer than its `resources.walltime`",

@@ -19,14 +19,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
 from execution_engine.jobs.followed import Followed
-from execution_engine.jobs.job import Job, Usage
+from execution_engine.jobs.job import UMASK, Job, Usage
 from execution_engine.jobs.status import Status
 from execution_engine.plugins import Registry
 
@@ -52,6 +52,19 @@ class Options(BaseModel):
     """The keys that a system's entry in the configuration may have beside `class`.  A system with more declares a subclass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    umask: Annotated[str, Strict(), Field(pattern=UMASK)] = Field(
+        "077",
+        description="umask of its jobs and, with it, the mode of their directories, in quotes; the widest that a job's own "
+        '`umask` may be.  The group may look into them with "027"; it must be let into jobs_dir, too',
+    )
+    prologue: str = Field(
+        "",
+        description="lines for /bin/sh before each command, such as `. /etc/profile.d/modules.sh; module load blast`",
+    )
+    shell: tuple[str, ...] = Field(
+        (), description="program and arguments that run a command that is a string and has no #! line; none: /bin/sh"
+    )
 
 
 @dataclass(frozen=True, slots=True)
