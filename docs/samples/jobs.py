@@ -4,7 +4,7 @@
     python3 docs/samples/jobs.py | execd submit --wait -
 
 They work on `sequences.fasta` (made up, of believable length and composition) and on the texts of this repository.  Three of them
-must not end well.  `expected` is the app's own: execd keeps what it does not know as it is.
+must not end well.  `x-expected` is the app's own: execd keeps what it does not know as it is.
 """
 
 import json
@@ -48,53 +48,53 @@ JOBS = [
         "command": ["awk", "-f", "statistics.awk", "sequences.fasta"],
         "inputs": {"sequences.fasta": SEQUENCES, "statistics.awk": STATISTICS},
         "outputs": ["statistics.tsv"],
-        "expected": {"status": "finished", "results": ["statistics.tsv"]},
+        "x-expected": {"status": "finished", "results": ["statistics.tsv"]},
     },
     {
         "name": "8-mers, counted and sorted",
         "command": KMERS,
         "inputs": {"sequences.fasta": SEQUENCES},
         "outputs": ["kmers.txt"],
-        "expected": {"status": "finished", "results": ["kmers.txt"]},
+        "x-expected": {"status": "finished", "results": ["kmers.txt"]},
     },
     {
         "name": "one file for each organism",
         "command": COMPOSITION,
         "inputs": {"sequences.fasta": SEQUENCES, "by-organism/about": "One file for each organism.\n"},
         "outputs": ["by-organism/*.fasta", "stdout"],
-        "expected": {"status": "finished", "results": ["by-organism/Quercus_robur.fasta", "stdout"]},
+        "x-expected": {"status": "finished", "results": ["by-organism/Quercus_robur.fasta", "stdout"]},
     },
     {
         "name": f"words of {len(TEXTS)} texts, sorted and merged",
         "command": SORT_AND_MERGE,
         "inputs": TEXTS,
         "outputs": ["words.txt", "*.sorted"],
-        "expected": {"status": "finished", "results": ["words.txt", *(f"{name}.sorted" for name in TEXTS)]},
+        "x-expected": {"status": "finished", "results": ["words.txt", *(f"{name}.sorted" for name in TEXTS)]},
     },
     {
         "name": "word counts",
         "command": ["wc", "-w", *TEXTS],
         "inputs": TEXTS,
         "outputs": ["stdout"],
-        "expected": {"status": "finished", "results": ["stdout"]},
+        "x-expected": {"status": "finished", "results": ["stdout"]},
     },
     {
         "name": "fails: damaged sequences",
         "command": ["awk", '!/^>/ && NR == 1 { print FILENAME ": no header" > "/dev/stderr"; exit 3 }', "damaged.fasta"],
         "inputs": {"damaged.fasta": DAMAGED},
         "outputs": ["stderr"],
-        "expected": {"status": "error", "code": 3, "reason": "exit code", "results": ["stderr"]},
+        "x-expected": {"status": "error", "code": 3, "reason": "exit code", "results": ["stderr"]},
     },
     {
         "name": "is killed by a signal: its own",
         "command": "kill -KILL $$",
-        "expected": {"status": "error", "signal": "SIGKILL", "reason": "signal"},
+        "x-expected": {"status": "error", "signal": "SIGKILL", "reason": "signal"},
     },
     {
         "name": "takes longer than its walltime",
         "command": ["sleep", "60"],
         "resources": {"walltime": "1s"},
-        "expected": {"status": "error", "reason": "walltime"},
+        "x-expected": {"status": "error", "reason": "walltime"},
     },
 ]
 

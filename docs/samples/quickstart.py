@@ -59,8 +59,8 @@ class Engine:
 
 
 def unexpected(job: dict) -> list[str]:
-    """What is not as the job's `expected` says."""
-    expected, ended = job["expected"], job.get("exit") or {}
+    """What is not as the job's `x-expected` says."""
+    expected, ended = job["x-expected"], job.get("exit") or {}
     results = {result["path"]: result["size"] for result in job.get("results") or []}
     found = {"status": job["status"], **{key: ended.get(key) for key in ("code", "signal", "reason")}}
     wrong = [
