@@ -40,6 +40,9 @@ def main(accepted_fd: str, fd: str, master: str, restarts: str) -> int:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         channel.send({"failed": problems, "configuration": isinstance(error, ConfigError)})
         return EXIT_BOOT_FAILED
+    except Exception as error:
+        channel.send({"failed": [f"a fault of the engine, {error!r}; its traceback is in the file stderr of run_dir"]})
+        raise
     monitor.close()
     return 0
 

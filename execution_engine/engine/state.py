@@ -1,4 +1,4 @@
-"""What an engine tells about itself: two small files in its run directory, each replaced as a whole."""
+"""What an engine tells about itself: small files in its run directory, each replaced as a whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ STATE = "state.json"
 """what `execd status` shows; written by the monitor"""
 ENGINE = "engine.json"
 """the boot id of the engine that ran here last, by which the next one finds the leases that it left"""
+
+MONITOR = "monitor.json"
+"""why there is no monitor that works: an outage, as those in STATE; written by the master, and removed when there is one again"""
+
+
+def of_engine(run_dir: Path) -> dict[str, Any]:
+    """What the engine tells of itself: its monitor, or its master where the monitor cannot."""
+    content, trouble = read(run_dir, STATE), read(run_dir, MONITOR)
+    return {**content, "outages": [*content.get("outages", ()), trouble]} if trouble else content
 
 
 def write(run_dir: Path, name: str, content: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 
 from execution_engine.addresses import Address
+from execution_engine.errors import DaemonError
 
 
 class WakeSocket:
@@ -23,9 +24,13 @@ class WakeSocket:
         self._selector: selectors.BaseSelector
 
     def open(self, selector: selectors.BaseSelector) -> None:
-        """Binds the socket, in place of one that a dead engine left, and has the selector watch it.  Raises OSError."""
+        """Binds the socket, in place of one that a dead engine left, and has the selector watch it.  Raises DaemonError."""
         self._selector = selector
-        self._take(self._bound(self._address))
+        try:
+            self._take(self._bound(self._address))
+        except OSError as error:
+            path = self._address.path
+            raise DaemonError(f"the wake socket {path} cannot be made: {error}; see run_dir in the configuration") from None
 
     def keep(self) -> None:
         """Binds it anew if somebody took its path away.  Where that is not possible, polling is the truth."""

@@ -163,7 +163,7 @@ def status(run_dir: Path) -> dict[str, Any]:
     """What the engine tells of itself.  Raises NotRunning."""
     pid = _running(run_dir)
     started = from_timestamp(psutil.Process(pid).create_time())
-    return {**state.read(run_dir, state.STATE), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
+    return {**state.of_engine(run_dir), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
 
 
 def _running(run_dir: Path) -> int:

@@ -30,6 +30,7 @@ from execution_engine.master import systemd
 from execution_engine.master.last_words import LastWords
 from execution_engine.master.relay import Relay
 from execution_engine.master.run_directory import RunDirectory
+from execution_engine.master.trouble import MonitorTrouble
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FIRST_DELAY = 0.25
@@ -58,6 +59,9 @@ class Master:
         self._monitor: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._caught: list[int] = []
+        self._trouble = MonitorTrouble(config.run_dir, clock)
+        self._reason = ""
+        """what the monitor itself said last of why it cannot work"""
         self._ready = False
         self._stopping_since: float | None = None
         self._delay = _FIRST_DELAY
@@ -180,7 +184,7 @@ class Master:
         finally:
             theirs.close()
         self._selector.register(self._channel, selectors.EVENT_READ)
-        self._start_at = None
+        self._start_at, self._reason = None, ""
         self._started_at = self._last_beat = self._clock.monotonic()
 
     def _hear_monitor(self) -> None:
@@ -198,6 +202,7 @@ class Master:
     def _take(self, message: Message, fd: int | None) -> None:
         if "ready" in message:
             self._relay.engine = message["ready"]
+            self._trouble.over()
             events.emit("engine.ready", engine=message["ready"], restarts=self.restarts)
             if not self._ready:
                 self._ready = True
@@ -226,6 +231,7 @@ class Master:
     def _failed(self, message: Message) -> None:
         """The monitor cannot start.  At the start of the engine that is the end; later it is tried again, with back-off."""
         events.emit("monitor.failed", problems=message["failed"])
+        self._reason = "; ".join(message["failed"])
         if not self._ready:
             self._report(message)
             self._stopping_since = self._clock.monotonic()
@@ -274,6 +280,7 @@ class Master:
         if now - self._started_at > _HEALTHY_AFTER:
             self._delay = _FIRST_DELAY
         events.emit("monitor.died", how=how, restart_in=self._delay)
+        self._trouble.died(f"the monitor cannot work: {self._reason}" if self._reason else f"the monitor died: {how}")
         self._start_at = now + self._delay
         self._delay = min(self._delay * 2, _LONGEST_DELAY)
 

@@ -116,6 +116,22 @@ def test_a_monitor_that_dies_again_and_again_is_restarted_with_back_off(engine: 
     assert engine.run({"command": ["true"]})[0]["status"] == "finished"
 
 
+def test_a_monitor_that_cannot_work_is_an_outage_with_its_reason(engine: Engine) -> None:
+    wake = engine.config.run_dir / "wake"
+    monitor = engine.state()["monitor"]["pid"]
+    wake.unlink()
+    wake.mkdir()
+    os.kill(monitor, signal.SIGKILL)
+    until(lambda: any(o["what"] == "monitor" and o["count"] > 1 for o in engine.state()["outages"]), "it is told")
+    status, doctor = engine.execd("status", check=False), engine.execd("doctor", check=False)
+    assert (status.returncode, doctor.returncode) == (1, 1)
+    assert "wake" in status.stdout
+    assert "outage of monitor" in doctor.stdout
+    wake.rmdir()
+    until(lambda: not engine.state()["outages"], "it is over")
+    assert engine.run({"command": ["true"]})[0]["status"] == "finished"
+
+
 def test_restart_gives_a_new_master(engine: Engine) -> None:
     before = engine.master().pid
     engine.execd("restart")

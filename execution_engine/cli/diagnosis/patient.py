@@ -63,7 +63,7 @@ class Patient:
 
     def state(self) -> dict[str, Any]:
         """What the engine here told of itself last."""
-        return state.read(self.config.run_dir, state.STATE)
+        return state.of_engine(self.config.run_dir)
 
     def own_lanes(self) -> set[str]:
         """The lanes that an engine with this configuration serves on this host, and those that the one that runs serves."""
