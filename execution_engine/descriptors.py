@@ -21,7 +21,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_FINDING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FINDING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -55,17 +55,23 @@ def name_of(descriptor: int) -> str:
 
 def _found(name: str, above: int, path: Path, *, is_file: bool) -> int:
     """What has this name: a plain file, or a directory."""
+    if not is_file:
+        try:
+            return os.open(name, _FINDING, dir_fd=above)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    wanted = stat.S_IFREG if is_file else stat.S_IFDIR
-    if stat.S_IFMT(found.st_mode) == wanted:
-        descriptor = os.open(name, _READING if is_file else _FINDING, dir_fd=above)
-        opened = os.fstat(descriptor)
-        if os.path.samestat(found, opened) and not (is_file and opened.st_uid != os.fstat(above).st_uid):
-            return descriptor
+    if not (is_file and stat.S_ISREG(found.st_mode)):
+        what = _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
+        where = "in its place" if is_file else f"in the place of {name}"
+        raise OSError(errno.EINVAL, f"not read: there is {what} {where}", str(path))
+    descriptor = os.open(name, _READING, dir_fd=above)
+    opened = os.fstat(descriptor)
+    if not os.path.samestat(found, opened):
         os.close(descriptor)
-        if os.path.samestat(found, opened):
-            raise PermissionError(errno.EPERM, "not read: it belongs to another user than its directory", str(path))
         raise FileNotFoundError(errno.ENOENT, "not read: it was replaced just now", str(path))
-    what = _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
-    where = "in its place" if is_file else f"in the place of {name}"
-    raise OSError(errno.EINVAL, f"not read: there is {what} {where}", str(path))
+    if opened.st_uid != os.fstat(above).st_uid:
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "not read: it belongs to another user than its directory", str(path))
+    return descriptor

@@ -137,7 +137,7 @@ def _entries(root: int, prefix: str) -> Iterator[tuple[int, list[os.DirEntry[str
     try:
         entries: list[os.DirEntry[str]] = []
         with suppress(OSError):
-            if name_of(descriptor) == f"{name_of(root)}/{prefix}".rstrip("/"):
+            if not prefix or name_of(descriptor) == f"{name_of(root)}/{prefix}".rstrip("/"):
                 with os.scandir(descriptor) as found:
                     entries = list(islice(found, MAX_EXAMINED + 1))
         yield descriptor, entries
