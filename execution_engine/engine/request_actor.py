@@ -11,7 +11,8 @@ from execution_engine.engine.actor import Actor, Stop, Workplace, is_healthy
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.lane_actor import ASIDE
 from execution_engine.engine.questions import Questions
-from execution_engine.engine.vetting import Vetting
+from execution_engine.engine.starts import never_starts
+from execution_engine.engine.vetting import KEEP_FROM_STARTING, Vetting
 from execution_engine.errors import ExecutionSystemError, NotSupported, StoreError
 from execution_engine.jobs.attempts import next_attempt
 from execution_engine.jobs.job import Job
@@ -138,6 +139,8 @@ class RequestActor(Actor):
         """Of jobs that no system has: not yet, or no longer."""
         if what == RETRY:
             return self._begin_anew(job)
+        if what in KEEP_FROM_STARTING and not never_starts(job) and job.status is Status.TO_BE_SUBMITTED:
+            return self._refuse(job, "its command has started: an earlier submission was taken, whose answer got lost; ask again")
         if what == "kill":
             return self._vetting.end(
                 job, Status.KILLED, "killed", f"killed on request while it was {job.status}", self.clock.now()

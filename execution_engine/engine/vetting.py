@@ -13,7 +13,8 @@ from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
 from execution_engine.store.job_store import BrokenJob, Change, Claimed
 
-_KEEP_FROM_STARTING = ("kill", "hold")
+KEEP_FROM_STARTING = ("kill", "hold")
+_MAY_WAIT_SOMEWHERE = frozenset({Status.TO_BE_SUBMITTED, Status.SUBMITTING})
 
 
 class Vetting:
@@ -42,7 +43,8 @@ class Vetting:
         if isinstance(job, BrokenJob):
             return self.broken(job, now)
         is_crashing = job.lease.crashes >= self._crashes
-        if claimed.was is Status.SUBMITTING and (is_crashing or job.request in _KEEP_FROM_STARTING) and not never_starts(job):
+        is_to_stay = is_crashing or job.request in KEEP_FROM_STARTING
+        if is_to_stay and claimed.was in _MAY_WAIT_SOMEWHERE and not never_starts(job):
             return self._crashed(job, claimed.was, now, "; its command has started all the same") if is_crashing else None
         if is_crashing:
             return self._crashed(job, claimed.was, now)

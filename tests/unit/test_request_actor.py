@@ -14,6 +14,7 @@ from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.lifeline import EXIT_OUTAGE
 from execution_engine.engine.request_actor import RequestActor
 from execution_engine.errors import ExecutionSystemError
+from execution_engine.jobs.exit_record import START_MARKER, is_prevented
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.sqlite import SqliteJobStore
@@ -61,7 +62,7 @@ class Desk:
     store: SqliteJobStore
     clock: HeldClock
     monitor: Channel
-    make: Callable[[Faulty], RequestActor]
+    make: Callable[[Faulty | None], RequestActor]
     lane: str
     told: list[Message] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ class Desk:
         running = {"status": "running", "request": request, "execution": execution}
         self.store.insert([{**a_job(_id=name), **running} for name in names])
 
-    def run(self, system: Faulty) -> int:
+    def run(self, system: Faulty | None) -> int:
         code = self.make(system).run()
         while (message := self.monitor.receive()) is not None:
             self.told.append(message)
@@ -83,8 +84,8 @@ def desk(tmp_path: Path, clock: HeldClock, store: SqliteJobStore) -> Iterator[De
     site = assemble(config)
     monitor, end = Channel.pair()
 
-    def make(system: Faulty) -> RequestActor:
-        actor = RequestActor(Workplace(site, store, clock, end, owner="e/request-1"), "here")
+    def make(system: Faulty | None) -> RequestActor:
+        actor = RequestActor(Workplace(site, store, clock, end, owner="e/request-1"), "here" if system else None)
         actor._system = system
         return actor
 
@@ -115,6 +116,24 @@ def test_a_job_that_cannot_be_killed_now_on_a_healthy_system_is_asked_for_again_
     assert desk.run(system) == 0
     assert system.asked.count("stuck") == 2
     assert job(desk.store, "stuck").request == "kill"
+
+
+@pytest.mark.parametrize("request_", ["kill", "hold"])
+def test_a_job_that_waits_is_kept_from_starting_by_an_earlier_submission_and_one_that_did_start_goes_on(
+    desk: Desk, tmp_path: Path, request_: str
+) -> None:
+    """The answer to the submission got lost, and then the system said that it is full."""
+    execution = {"lane": desk.lane, "system": "here", "name": "n"}
+    waiting = {"status": "to be submitted", "request": request_, "execution": execution, "attempt": 1}
+    for name in ("started", "waits"):
+        (tmp_path / name / ".execd").mkdir(parents=True)
+        desk.store.insert([{**a_job(_id=name), **waiting, "dir": str(tmp_path / name)}])
+    (tmp_path / "started" / START_MARKER).write_text("execd-start-1 attempt=1 pid=7 host=n1 end\n")
+    assert desk.run(None) == 0
+    assert job(desk.store, "waits").status == {"kill": "killed", "hold": "hold"}[request_]
+    assert is_prevented(tmp_path / "waits")
+    assert job(desk.store, "started").status is Status.TO_BE_SUBMITTED
+    assert "its command has started" in document(desk.store, "started")["refused"]["why"]
 
 
 def test_one_question_tells_that_many_jobs_run_which_are_to_be_held(desk: Desk, tmp_path: Path) -> None:
