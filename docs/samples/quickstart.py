@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from execution_engine.cli.output import print_table
+from execution_engine.cli.tables import print_table
 from execution_engine.quantities import format_duration, format_size
 
 SAMPLES = Path(__file__).resolve().parent

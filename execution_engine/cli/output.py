@@ -65,11 +65,11 @@ def print_json(value: Any) -> None:
 
 def print_json_array(values: Iterable[Any]) -> None:
     """Prints values as one JSON array, each when it comes."""
-    begin = "["
+    before = "["
     for value in values:
-        click.echo(f"{begin}\n{json.dumps(_plain(value), indent=2 if on_terminal() else None)}", nl=False)
-        begin = ","
-    click.echo("[]" if begin == "[" else "\n]")
+        click.echo(before + json.dumps(_plain(value), indent=2 if on_terminal() else None), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[" else "]")
 
 
 def print_json_lines(values: Iterable[Any]) -> None:
