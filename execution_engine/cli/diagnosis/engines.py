@@ -28,6 +28,8 @@ _DEATHS = {
     "engine.dead": "an engine died",
 }
 _LATELY, _LONG_AGO, _MOST_ENTRIES = timedelta(hours=1), timedelta(days=30), 1000
+_MOST_LOOKED_AT = 100
+"""Jobs whose owners were not told: each document is read, and may be large."""
 _LATE = 5.0
 """Seconds beside its lease that an engine may be late with its sign of life."""
 
@@ -119,7 +121,8 @@ def given_up(patient: Patient, store: JobStore) -> Iterator[Finding]:
     """Messages about jobs' ends that reached nobody, by the journal; those that were sent again since are well."""
     since = patient.clock.now() - _LONG_AGO
     told = store.journal.select(since=since, limit=_MOST_ENTRIES, events=("notification.given_up",))
-    untold = [job for job in dict.fromkeys(job for entry in told for job in entry.jobs) if _is_untold(store, job)]
+    lately = [*dict.fromkeys(job for entry in told for job in entry.jobs)][-_MOST_LOOKED_AT:]
+    untold = [job for job in lately if _is_untold(store, job)]
     if untold:
         last = told[-1].facts
         yield warning(
