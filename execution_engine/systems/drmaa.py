@@ -15,22 +15,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic
-
-from pydantic import AfterValidator, BeforeValidator, Field
+from typing import Any, ClassVar, Generic
 
 from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import read_copies, read_start_marker
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
-from execution_engine.quantities import parse_duration
 from execution_engine.systems import execution_systems
 from execution_engine.systems.commands import Commands
+from execution_engine.systems.drmaa_options import DrmaaOptions
 from execution_engine.systems.drmaa_session import Action, DrmaaSession, NoSuchNativeJob, Refused, WrongState
 from execution_engine.systems.execution_systems import Health
 from execution_engine.systems.listing import ListedJob, Listing, status_of
-from execution_engine.systems.native_specification import ResourceMapping
 from execution_engine.users import name_of
 
 _CONFIRMED_AFTER = 1.0
@@ -38,31 +35,6 @@ _CONFIRMED_AFTER = 1.0
 _SLOW = 5.0
 """Seconds; a command that takes longer is told of."""
 _STOPS = (ConnectionError, SystemFull, SystemClosed)
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("expected an absolute path")
-    return path
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-class DrmaaOptions(execution_systems.Options):
-    """The keys that all of these systems have in the configuration."""
-
-    commands: AbsolutePath = Field(description="the directory of the system's commands")
-    drmaa_library: AbsolutePath = Field(description="the system's DRMAA library, a file libdrmaa.so…")
-    native_specification: str = Field("", description="options of the submit command for all jobs of this system")
-    resources: ResourceMapping = Field(
-        default_factory=ResourceMapping, description="which option of the submit command asks for which of a job's `resources`"
-    )
-    environment: dict[str, str] = Field(
-        default_factory=dict, description="further variables for library and commands, such as LD_LIBRARY_PATH"
-    )
-    timeout: Duration = Field(30.0, gt=0, description="how long the system may take for one answer")
 
 
 class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):

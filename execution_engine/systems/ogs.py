@@ -18,15 +18,8 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.systems import execution_systems, ogs_commands
-from execution_engine.systems.drmaa import (
-    AbsolutePath,
-    DrmaaOptions,
-    DrmaaSystem,
-    Duration,
-    came_back,
-    was_killed_by_us,
-    was_started,
-)
+from execution_engine.systems.drmaa import DrmaaSystem, came_back, was_killed_by_us, was_started
+from execution_engine.systems.drmaa_options import AbsolutePath, DrmaaOptions, Duration
 from execution_engine.systems.execution_systems import Account
 from execution_engine.systems.listing import RECENT
 from execution_engine.systems.native_specification import ResourceMapping, Template
