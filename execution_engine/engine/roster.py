@@ -171,7 +171,7 @@ class Roster:
         while (message := server.channel.receive()) is not None:
             if "forked" in message:
                 worker = self._unborn.pop(message["forked"])
-                worker.pid = message["pid"]
+                worker.pid, worker.last_beat = message["pid"], self._clock.monotonic()
                 events.emit("actor.started", actor=worker.name, post=str(worker.post), actor_pid=worker.pid)
             elif "not_forked" in message:
                 worker = self._unborn.pop(message["not_forked"])
@@ -202,6 +202,7 @@ class Roster:
     def _bury(self, worker: Worker, how: str | None, code: int) -> None:
         staff = self._staff[worker.post]
         staff.workers.remove(worker)
+        worker.ended = True
         charged = how is not None and not worker.blameless
         if how is not None:
             charged = staff.died(worker, self._clock.monotonic(), self.crashes) and charged
@@ -242,7 +243,7 @@ class Roster:
                 self.want(post)
 
     def _is_late(self, worker: Worker) -> bool:
-        return not worker.idle and self._clock.monotonic() - worker.last_beat > self.deadline
+        return not worker.idle and not worker.ended and self._clock.monotonic() - worker.last_beat > self.deadline
 
     def _owes_a_sign(self, worker: Worker) -> None:
         worker.idle, worker.last_beat = False, self._clock.monotonic()

@@ -48,6 +48,8 @@ class Worker:
     """it is ended for a reason that has nothing to do with its jobs"""
     heard: bool = True
     """its channel is watched: it has not closed its end yet"""
+    ended: bool = False
+    """its end was told"""
     did: bool = False
     """it got to the end of a turn that had work"""
     last_words: str = ""
