@@ -20,7 +20,7 @@ from execution_engine.errors import BuildError, ExecdError
 from execution_engine.jobs.job import SCHEMA_VERSION, Job, Source
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
-from execution_engine.store.job_store import Change, Work
+from execution_engine.store.job_store import BrokenJob, Change, Work
 from execution_engine.systems.execution_systems import Options
 
 
@@ -51,18 +51,29 @@ class BuildingActor(Actor):
             if self._stopping:
                 self._hand_on([Change(job, Status.TO_BE_BUILT, why="the actor ends") for job in slow])
                 return had
-            self._build_all([slow.popleft()], [])
+            self._build_whole(slow.popleft())
 
     def _take_up(self, slow: deque[Job]) -> int:
-        """Claims a batch and builds it, but for jobs that may take long: they are put at the end of `slow`."""
+        """Claims a batch and builds it, but for jobs that may take long, or are large: they are put at the end of `slow`."""
         room = self.settings.batch - len(slow)
         claims = self.claim(limit=room) if room else []
         announce_claims(claims, self.owner)
         good, changes = self._vetting.sort(claims, self.clock.now())
-        jobs = [claimed.job for claimed in good if isinstance(claimed.job, Job)]
-        slow.extend(job for job in jobs if _fetches(job))
-        self._build_all([job for job in jobs if not _fetches(job)], changes)
+        jobs = [(claimed.job, claimed.inputs_left) for claimed in good if isinstance(claimed.job, Job)]
+        slow.extend(job for job, inputs_left in jobs if inputs_left or _fetches(job))
+        self._build_all([job for job, inputs_left in jobs if not (inputs_left or _fetches(job))], changes)
         return len(claims)
+
+    def _build_whole(self, job: Job) -> None:
+        """Builds one job with its inputs, however large: those of a batch would not fit into memory."""
+        whole = self.store.whole(job)
+        if isinstance(whole, BrokenJob):
+            self._hand_on([self._vetting.broken(whole, self.clock.now())])
+            return
+        if whole is None:
+            self.renew()  # it is another's by now, and others may be: then this actor goes no further
+            return
+        self._build_all([whole], [])
 
     def _build_all(self, jobs: Iterable[Job], changes: list[Change]) -> None:
         """Builds the jobs, and stores what became of them, and the other changes, as it goes."""

@@ -48,6 +48,12 @@ CLAIMS: dict[Work, dict[Status, Status]] = {
 """For building and submit: which statuses a claim takes, and which status it gives.  The second of each is the case of an actor
 that died: the job keeps its status, and is due because the lease ran out or was ended."""
 
+MOST_AT_ONCE = 32 << 20
+"""Bytes of jobs, without their inputs, that one claim takes; the job that exceeds it is the last."""
+
+SMALL_INPUTS = 4 << 20
+"""Bytes of inputs that come with the jobs of one claim."""
+
 REQUESTABLE = frozenset(Status) - BEGUN - {Status.INIT}
 """A draft is its app's.  A job that is being built or submitted is in an actor's hands, or will be again: it sees the
 request then."""
@@ -84,10 +90,12 @@ class BrokenJob:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job with a lease, and the status that it had before the claim."""
+    """A job with a lease, and the status that it had before the claim.  The inputs come with jobs that are to be built."""
 
     job: Job | BrokenJob
     was: Status
+    inputs_left: bool = False
+    """its inputs are large, and were not read with it: JobStore.whole does"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +234,10 @@ class JobStore(ABC):
     @abstractmethod
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         """Takes a lease on this very job in whatever status, if nobody holds it (`lease.until` null or past); else None."""
+
+    @abstractmethod
+    def whole(self, job: Job) -> Job | BrokenJob | None:
+        """The job with its inputs, as the database has it; None if its status or its lease is another by now."""
 
     @abstractmethod
     def renew(self, owner: str, until: datetime) -> int:

@@ -28,7 +28,7 @@ from execution_engine.store.mongo_claims import Claims
 from execution_engine.store.mongo_engines import MongoEngineRegistry
 from execution_engine.store.mongo_inspection import MongoInspection
 from execution_engine.store.mongo_journal import MongoJournal
-from execution_engine.store.mongo_updates import Updates
+from execution_engine.store.mongo_updates import Updates, as_known
 
 _JOBS = "jobs"
 _NOT_ENDED = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
@@ -164,6 +164,11 @@ class MongoJobStore(JobStore):
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._talking():
             return self._claims.claim_one(job_id, owner, self._time.of(now), self._time.of(until))
+
+    def whole(self, job: Job) -> Job | BrokenJob | None:
+        with self._talking():
+            document = self._jobs.find_one({"_id": job.id, **mongo_queries.exactly(as_known(job))})
+        return None if document is None else changes.job_of(document)
 
     def renew(self, owner: str, until: datetime) -> int:
         with self._talking():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from pymongo.collection import Collection
@@ -15,8 +16,8 @@ from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import Status
 from execution_engine.store import changes, mongo_writes
 from execution_engine.store.extended_json import id_text
-from execution_engine.store.job_store import CLAIMS, Claimed, Cores, Document, Query, Work
-from execution_engine.store.mongo_queries import BRIEF, NO_INPUTS, Selection, not_after, sources, value_at
+from execution_engine.store.job_store import CLAIMS, MOST_AT_ONCE, SMALL_INPUTS, Claimed, Cores, Document, Query, Work
+from execution_engine.store.mongo_queries import BRIEF, INPUTS_SIZE, NO_INPUTS, REST_SIZE, Selection, not_after, sources, value_at
 from execution_engine.store.mongo_updates import Updates
 from execution_engine.store.mongo_writes import Write
 
@@ -35,6 +36,8 @@ class _Taken:
     query: Query
     owner: str
     were: dict[str, tuple[Any, Status]]
+    with_inputs: frozenset[str]
+    """the texts of the ids of jobs whose inputs are read with them"""
 
 
 class Claims:
@@ -84,9 +87,13 @@ class Claims:
         """Enough documents to choose from.  All of the first source's (those whose time has come) compete with the others."""
         found: dict[str, Document] = {}
         enough: int | None = None
+        room = MOST_AT_ONCE
         for source in sources(query, now):
             for document in self._jobs.find(source.selection, BRIEF, hint=source.index).sort(source.order).limit(limit):
+                if room <= 0:
+                    break
                 found.setdefault(id_text(document["_id"]), document)
+                room -= document[REST_SIZE]
             if enough is None:
                 enough = len(found) + limit
             elif len(found) >= enough:
@@ -114,7 +121,8 @@ class Claims:
         for document in documents:
             was = Status(document["status"])
             writes.append(_write(document, was, CLAIMS.get(query.work, {}).get(was, was), owner, now, until, _still(query, now)))
-        self._unread = _Taken(query, owner, were)
+        with_inputs = _with_inputs(documents) if query.work is Work.BUILDING else frozenset()
+        self._unread = _Taken(query, owner, were, with_inputs)
         return self._read_back(self._unread, {"lease.until": until}) if self._run(writes, now, owner) else self._nothing()
 
     def _nothing(self) -> list[Claimed]:
@@ -122,13 +130,18 @@ class Claims:
         return []
 
     def _read_back(self, taken: _Taken, also: Selection) -> list[Claimed]:
-        ids = [job_id for job_id, _ in taken.were.values()]
-        fields = None if taken.query.work is Work.BUILDING else NO_INPUTS
-        found = list(self._jobs.find({"_id": {"$in": ids}, "lease.owner": taken.owner, **also}, fields))
+        """What was taken; a few large jobs without their inputs."""
+        large = [job_id for text, (job_id, _) in taken.were.items() if text not in taken.with_inputs]
+        small = [job_id for text, (job_id, _) in taken.were.items() if text in taken.with_inputs]
+        found: list[Document] = []
+        for ids, fields in ((small, None), (large, NO_INPUTS)):
+            if ids:
+                found += self._jobs.find({"_id": {"$in": ids}, "lease.owner": taken.owner, **also}, fields)
         self._shorten(found)
         self._unread = None
         mine = {id_text(document["_id"]): document for document in found}
-        return [Claimed(changes.job_of(mine[text]), was) for text, (_, was) in taken.were.items() if text in mine]
+        left = taken.were.keys() - taken.with_inputs if taken.query.work is Work.BUILDING else ()
+        return [Claimed(changes.job_of(mine[text]), was, text in left) for text, (_, was) in taken.were.items() if text in mine]
 
     def _shorten(self, documents: Iterable[Document]) -> None:
         """Keeps the histories within bounds; `$slice` cannot keep both ends."""
@@ -140,6 +153,13 @@ class Claims:
             self._jobs,
             [Write(document["_id"], _as_found(document), {"$set": {"history": document["history"]}}) for document in long],
         )
+
+
+def _with_inputs(documents: Iterable[Document]) -> frozenset[str]:
+    """The ids, as texts, of the documents whose inputs are small together."""
+    sizes = sorted((document[INPUTS_SIZE], id_text(document["_id"])) for document in documents)
+    together = accumulate(size for size, _ in sizes)
+    return frozenset(text for (_, text), size in zip(sizes, together, strict=True) if size <= SMALL_INPUTS)
 
 
 def _candidate(document: Document) -> changes.Candidate:

@@ -35,7 +35,14 @@ EVENT_INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
     ([("jobs", 1), ("at", -1), ("_id", -1)], {}),
 )
 
-BRIEF = dict.fromkeys(("status", "schema", "priority", "not_before", "times", "resources", "lease", "history"), 1)
+_INPUTS_SIZE = {"$cond": [{"$eq": [{"$type": "$inputs"}, "object"]}, {"$bsonSize": "$inputs"}, 0]}
+INPUTS_SIZE, REST_SIZE = "inputs size", "rest size"
+BRIEF: dict[str, Any] = {
+    **dict.fromkeys(("status", "schema", "priority", "not_before", "times.created", "resources.cores", "lease"), 1),
+    "history": {"$slice": -1},
+    INPUTS_SIZE: _INPUTS_SIZE,
+    REST_SIZE: {"$subtract": [{"$bsonSize": "$$ROOT"}, _INPUTS_SIZE]},
+}
 """What a claim must know of a candidate."""
 
 NO_INPUTS = {"inputs": 0}

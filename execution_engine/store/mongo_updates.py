@@ -32,7 +32,7 @@ class Updates:
         again: list[Change] = []
         lost: list[Change] = []
         for change, current in self._missed(wanted, by, now, answering=True):
-            repeatable = current is not None and has_exactly(current, _expected(change))
+            repeatable = current is not None and has_exactly(current, as_known(change.job))
             (again if repeatable and change.answered is not None else lost).append(change)
         lost += [change for change, _ in self._missed(again, by, now, answering=False)]
         return {str(change.job.id) for change in lost}
@@ -106,14 +106,16 @@ def _ends(fields: Document) -> tuple[Document, ...]:
     )
 
 
-def _expected(change: Change) -> dict[str, Any]:
-    """The owner too: after a failover that took a claim back, two owners may have had one and the same token."""
-    lease = change.job.lease
-    return {"status": str(change.job.status), "lease.token": lease.token, "lease.owner": lease.owner}
+def as_known(job: Job | BrokenJob) -> dict[str, Any]:
+    """What makes sure that a job still has the status and the lease that a writer knew.
+
+    The owner too: after a failover that took a claim back, two owners may have had one and the same token.
+    """
+    return {"status": str(job.status), "lease.token": job.lease.token, "lease.owner": job.lease.owner}
 
 
 def _write(change: Change, by: str, now: datetime, answering: bool) -> Write:
-    expected, values = _expected(change), _values(change)
+    expected, values = as_known(change.job), _values(change)
     update: Document = {"$set": values}
     if change.undo:
         values["history"] = changes.undone(change)

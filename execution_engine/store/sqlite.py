@@ -16,10 +16,11 @@ from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.recovery import BEGUN
 from execution_engine.jobs.status import FINAL, RETRIES, RETRY, Status
-from execution_engine.store import changes, extended_json, sqlite_finding
+from execution_engine.store import changes, extended_json, sqlite_finding, sqlite_reading
 from execution_engine.store.inspection import Inspection
 from execution_engine.store.job_store import (
     CLAIMS,
+    MOST_AT_ONCE,
     BrokenJob,
     Change,
     Claimed,
@@ -34,7 +35,17 @@ from execution_engine.store.sqlite_engines import SqliteEngineRegistry
 from execution_engine.store.sqlite_file import DatabaseFile
 from execution_engine.store.sqlite_inspection import SqliteInspection
 from execution_engine.store.sqlite_journal import SqliteJournal
-from execution_engine.store.sqlite_rows import COLUMNS, INSERT, SAVE, Misfit, Row, followed_of, milliseconds, new_row, value_of
+from execution_engine.store.sqlite_rows import (
+    INSERT,
+    INSERT_INPUTS,
+    INSERT_TAG,
+    Misfit,
+    Row,
+    followed_of,
+    milliseconds,
+    new_row,
+    value_of,
+)
 from execution_engine.store.sqlite_schema import (
     CLAIMABLE,
     FOLLOWED,
@@ -84,6 +95,8 @@ class SqliteJobStore(JobStore):
         with self._writing() as connection:
             try:
                 connection.executemany(INSERT, rows)
+                connection.executemany(INSERT_INPUTS, [row for row in rows if row["inputs"] is not None])
+                connection.executemany(INSERT_TAG, [{"id": row["id"], "tag": tag} for row in rows for tag in row["tags"]])
             except sqlite3.IntegrityError:
                 raise StoreError("a job with one of these ids is there already; none of the jobs was stored") from None
         return [document["_id"] for document in documents]
@@ -129,23 +142,28 @@ class SqliteJobStore(JobStore):
                     condemned.append(row.condemn(now, owner, str(error)))
                 else:
                     claimed.append((row, was))
-            self._save(connection, rows)
-            inputs = self._inputs(connection, rows) if query.work is Work.BUILDING else {}
+            sqlite_reading.save(connection, rows)
+            inputs = sqlite_reading.inputs(connection, rows) if query.work is Work.BUILDING else {}
         _tell(condemned)
-        return [Claimed(changes.job_of(row.document(inputs.get(row.seq))), was) for row, was in claimed]
+        given = ((row, was, inputs.get(row.seq, "")) for row, was in claimed)
+        return [Claimed(changes.job_of(row.document(text or None)), was, text is None) for row, was, text in given]
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._writing() as connection:
-            row = self._row(connection, job_id)
+            row = sqlite_reading.row(connection, job_id)
             if row is None or (row.lease_owner != owner and (row.lease_until or 0) > (milliseconds(now) or 0)):
                 return None
-            inputs = self._inputs(connection, [row]).get(row.seq)
-            job = changes.job_of(row.document(inputs)) if changes.known_status(row.status) else None
+            job = changes.job_of(row.document()) if changes.known_status(row.status) else None
             if not isinstance(job, Job):
                 return None
             row.lease(owner, until)
-            self._save(connection, [row])
-        return Job.from_document(row.document(inputs))
+            sqlite_reading.save(connection, [row])
+        job = changes.job_of(row.document())
+        return job if isinstance(job, Job) else None
+
+    def whole(self, job: Job) -> Job | BrokenJob | None:
+        row, inputs = self._whole(job.id)
+        return changes.job_of(row.document(inputs)) if row is not None and row.is_as_known(job) else None
 
     def renew(self, owner: str, until: datetime) -> int:
         moment = milliseconds(until)
@@ -164,14 +182,14 @@ class SqliteJobStore(JobStore):
         else:
             where, parameters = "lease_owner = ?", (owner,)
         with self._writing() as connection:
-            rows = self._rows(connection, f"jobs WHERE {where}", parameters)
+            rows = sqlite_reading.rows(connection, f"jobs WHERE {where}", parameters)
             for row in rows:
                 times = row.engine.get("times")
                 notified = times.get("notified") if isinstance(times, dict) else None
                 status = changes.known_status(row.status)
                 due_at = changes.due_after_release(status, notified, retry_at or now) if status else None
                 row.free(due_at, crash)
-            self._save(connection, rows)
+            sqlite_reading.save(connection, rows)
         return changes.jobs_of(row.document() for row in rows)
 
     def apply(self, changes_: Sequence[Change], by: str, now: datetime) -> set[str]:
@@ -181,7 +199,9 @@ class SqliteJobStore(JobStore):
         changed: list[Row] = []
         ids = [extended_json.id_text(change.job.id) for change in changes_]
         with self._writing() as connection:
-            found = self._rows(connection, "jobs WHERE id IN (SELECT value FROM json_each(?))", (extended_json.write(ids),))
+            found = sqlite_reading.rows(
+                connection, "jobs WHERE id IN (SELECT value FROM json_each(?))", (extended_json.write(ids),)
+            )
             rows = {row.id: row for row in found}
             for job_id, change in zip(ids, changes_, strict=True):
                 row = rows.get(job_id)
@@ -193,7 +213,7 @@ class SqliteJobStore(JobStore):
                 except Misfit as error:
                     condemned.append(row.condemn(now, by, str(error)))
                 changed.append(row)
-            self._save(connection, changed)
+            sqlite_reading.save(connection, changed)
         _tell(condemned)
         return lost
 
@@ -207,7 +227,7 @@ class SqliteJobStore(JobStore):
             where = f"{ON_SYSTEM_HERE} AND id IN (SELECT value FROM json_each(:ids))"
             texts = extended_json.write([extended_json.id_text(job_id) for job_id in among])
         with self._reading() as connection:
-            rows = self._rows(connection, where, {"lane": lane, "ids": texts})
+            rows = sqlite_reading.rows(connection, where, {"lane": lane, "ids": texts})
         return [job for row in rows if (job := changes.job_on_system(row.document())) is not None]
 
     def taken_cores(self, lane: str, now: datetime) -> int:
@@ -218,9 +238,8 @@ class SqliteJobStore(JobStore):
     # --- asking
 
     def get(self, job_id: Any) -> Document | None:
-        with self._reading() as connection:
-            row = self._row(connection, job_id)
-            return None if row is None else row.document(self._inputs(connection, [row]).get(row.seq))
+        row, inputs = self._whole(job_id)
+        return None if row is None else row.document(inputs)
 
     def resolve(self, text: str) -> Any:
         with self._reading() as connection:
@@ -267,21 +286,9 @@ class SqliteJobStore(JobStore):
 
     # --- rows
 
-    def _rows(self, connection: sqlite3.Connection, source: str, parameters: Any) -> list[Row]:
-        return [Row(values) for values in connection.execute(f"SELECT {COLUMNS} FROM {source}", parameters).fetchall()]
-
-    def _row(self, connection: sqlite3.Connection, job_id: Any) -> Row | None:
-        rows = self._rows(connection, "jobs WHERE id = ?", (extended_json.id_text(job_id),))
-        return rows[0] if rows else None
-
-    def _inputs(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> dict[int, str]:
-        """The texts of the inputs of these rows' jobs that have some, by `seq`."""
-        among = "seq IN (SELECT value FROM json_each(?)) AND inputs IS NOT NULL"
-        numbers = extended_json.write([row.seq for row in rows])
-        return dict(connection.execute(f"SELECT seq, inputs FROM jobs WHERE {among}", (numbers,)).fetchall())
-
-    def _save(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-        connection.executemany(SAVE, [row.saved() for row in rows])
+    def _whole(self, job_id: Any) -> tuple[Row | None, str | None]:
+        with self._reading() as connection:
+            return sqlite_reading.whole(connection, job_id)
 
     def _is_due(self, connection: sqlite3.Connection, query: Query, moment: int) -> bool:
         parameters = {"now": moment, "lane": query.lane}
@@ -293,8 +300,10 @@ class SqliteJobStore(JobStore):
         parameters = {"now": moment, "lane": query.lane, "limit": limit}
         while True:
             rows: list[Row] = []
+            room = MOST_AT_ONCE
             for where, order in CLAIMABLE[query.work]:
-                rows += self._rows(connection, f"{where} {order} LIMIT :limit", parameters)
+                found, room = sqlite_reading.rows_that_fit(connection, f"{where} {order} LIMIT :limit", parameters, room)
+                rows += found
             early = [row for row in rows if query.work is Work.BUILDING and (row.not_before or 0) > moment]
             if not early:
                 break

@@ -4,64 +4,89 @@ reader takes its time.
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from execution_engine.jobs.job import ENGINE_FIELDS
+from execution_engine.jobs.status import FINAL
 from execution_engine.store import changes, extended_json
 from execution_engine.store.job_store import Document, Filter
-from execution_engine.store.sqlite_rows import COLUMNS, Row, milliseconds, value_of
+from execution_engine.store.sqlite_rows import COLUMNS, INPUTS, Row, milliseconds, value_of
 
+_COLUMNS = ", ".join(f"jobs.{column}" for column in COLUMNS.split(", "))
 _ROWS, _CHARACTERS = 500, 4 << 20
 """How large a page may become; the row that exceeds it ends it."""
 
+Use = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Parameters = dict[str, Any]
 
 
-def found(
-    reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
-    selection: Filter,
-    limit: int,
-    fields: Collection[str] | None,
-) -> Iterator[Document]:
+def found(reading: Use, selection: Filter, limit: int, fields: Collection[str] | None) -> Iterator[Document]:
     """See JobStore.find.  `reading` gives the connection."""
-    brief = None if fields is None else _Brief({*fields, "tags"} if selection.tag is not None else fields)
-    where, parameters = _conditions(selection)
-    columns = f"{COLUMNS}, inputs" if brief is None else brief.columns
-    question = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY created DESC, seq DESC"
-    left = limit or -1
-    after = ""
+    brief = _Whole() if fields is None else _Brief(fields)
+    streams = [_stream(reading, source, brief) for source in _sources(selection)]
+    newest_first = heapq.merge(*streams, key=lambda one: one[0], reverse=True)
+    return (document for _, document in islice(newest_first, limit or None))
+
+
+class _Source(NamedTuple):
+    """Where jobs are found by an index that has them by their age: `table` has the columns `created` and `seq`."""
+
+    table: str
+    where: Sequence[str]
+    parameters: Parameters
+
+
+def _sources(selection: Filter) -> Iterator[_Source]:
+    """By the condition that the fewest are expected to meet; of several statuses, each for itself."""
+    given: dict[str, Any] = {
+        "tag = :tag": selection.tag,
+        "owner = :owner": selection.owner,
+        "project = :project": selection.project,
+        "system = :system": selection.system,
+        "jobs.created >= :since": milliseconds(selection.since),
+    }
+    where = [condition for condition, value in given.items() if value is not None]
+    parameters = {condition.rpartition(":")[2]: value for condition, value in given.items() if value is not None}
+    statuses = sorted(set(map(str, selection.statuses)))
+    by = next((name for name in ("tag", "owner", "project", "system") if name in parameters), None)
+    if statuses and (by is None or FINAL.isdisjoint(statuses)):
+        for status in statuses:
+            yield _Source(_tables("status", "tag" in parameters), ["status = :status", *where], {**parameters, "status": status})
+        return
+    if statuses:
+        where.append("status IN (SELECT value FROM json_each(:statuses))")
+        parameters["statuses"] = extended_json.write(statuses)
+    yield _Source(_tables(by or "created", "tag" in parameters), where, parameters)
+
+
+def _tables(by: str, tagged: bool) -> str:
+    if by == "tag":
+        return "tags CROSS JOIN jobs USING (seq)"
+    jobs = f"jobs INDEXED BY jobs_{by}"
+    return f"{jobs} CROSS JOIN tags USING (seq)" if tagged else jobs
+
+
+def _stream(reading: Use, source: _Source, brief: _Whole) -> Iterator[tuple[tuple[int, int], Document]]:
+    """The documents of a source, page by page, each with what its place in the order is."""
+    table = "tags" if source.table.startswith("tags") else "jobs"
+    order = f"{table}.created DESC, {table}.seq DESC"
+    where, parameters = [*source.where], source.parameters
     while True:
+        question = f"SELECT {brief.columns} FROM {source.table} WHERE {' AND '.join(where) or 'TRUE'} ORDER BY {order}"
         with reading() as connection:
-            rows = _page(connection, question.replace("/*after*/", after), parameters)
+            rows = _page(connection, question, parameters)
         for values in rows:
-            document = Row(values[:-1]).document(values[-1]) if brief is None else brief.document(values)
-            if selection.tag is None or selection.tag in changes.tags_of(document):
-                yield document
-                left -= 1
-                if left == 0:
-                    return
+            created = values[4] if isinstance(values[4], int) else 0
+            yield (created, values[0]), brief.document(values)
         if not rows:
             return
-        parameters |= {"seq": rows[-1][0], "created": rows[-1][4]}
-        after = "AND (created, seq) < (:created, :seq)"
-
-
-def _conditions(selection: Filter) -> tuple[str, Parameters]:
-    given: dict[str, tuple[str, Any]] = {
-        "status IN (SELECT value FROM json_each(:statuses))": (
-            "statuses",
-            extended_json.write([*selection.statuses]) if selection.statuses else None,
-        ),
-        "owner = :owner": ("owner", selection.owner),
-        "project = :project": ("project", selection.project),
-        "system = :system": ("system", selection.system),
-        "created >= :since": ("since", milliseconds(selection.since)),
-    }
-    wanted = {condition: pair for condition, pair in given.items() if pair[1] is not None}
-    return " AND ".join(["TRUE /*after*/", *wanted]), dict(wanted.values())
+        parameters = {**source.parameters, "seq": rows[-1][0], "created": rows[-1][4]}
+        where = [*source.where, f"({table}.created, {table}.seq) < (:created, :seq)"]
 
 
 def _page(connection: sqlite3.Connection, question: str, parameters: Parameters) -> list[tuple[Any, ...]]:
@@ -76,15 +101,25 @@ def _page(connection: sqlite3.Connection, question: str, parameters: Parameters)
     return rows
 
 
-class _Brief:
+class _Whole:
+    """Documents with all their fields."""
+
+    columns = f"{_COLUMNS}, {INPUTS}"
+
+    def document(self, values: tuple[Any, ...]) -> Document:
+        """The document of a row."""
+        return Row(values[:-1]).document(values[-1])
+
+
+class _Brief(_Whole):
     """Documents with some of their fields only, which SQLite picks out."""
 
     def __init__(self, fields: Collection[str]) -> None:
         names = changes.whole(fields)
         self._engines = [name for name in names if name.partition(".")[0] in ENGINE_FIELDS]
         self._apps = [name for name in names if name not in self._engines and name != "inputs"]
-        picked = (_picked("engine", self._engines), _picked("app", self._apps), "inputs" if "inputs" in fields else "NULL")
-        self.columns = ", ".join([COLUMNS.removesuffix(", engine, app"), *picked])
+        picked = (_picked("engine", self._engines), _picked("app", self._apps), INPUTS if "inputs" in fields else "NULL")
+        self.columns = ", ".join([_COLUMNS.removesuffix(", jobs.engine, jobs.app"), *picked])
 
     def document(self, values: tuple[Any, ...]) -> Document:
         """The document of a row."""

@@ -25,10 +25,13 @@ UPDATE jobs SET status = ?, due_at = ?, request = ?, lease_owner = ?, lease_toke
 """
 INSERT = """
 INSERT INTO jobs (id, text_id, status, due_at, created, request, lease_owner, lease_token, lease_until, crashes, crash,
-    priority, not_before, lane, system, owner, project, engine, app, inputs)
+    priority, not_before, lane, system, owner, project, engine, app)
 VALUES (:id, :text_id, :status, :due_at, :created, :request, :lease_owner, :lease_token, :lease_until, :crashes, :crash,
-    :priority, :not_before, :lane, :system, :owner, :project, :engine, :app, :inputs)
+    :priority, :not_before, :lane, :system, :owner, :project, :engine, :app)
 """
+INSERT_INPUTS = "INSERT INTO inputs SELECT seq, :inputs FROM jobs WHERE id = :id"
+INSERT_TAG = "INSERT OR IGNORE INTO tags SELECT :tag, created, seq FROM jobs WHERE id = :id"
+INPUTS = "(SELECT text FROM inputs WHERE inputs.seq = jobs.seq)"
 
 
 class Misfit(Exception):
@@ -250,6 +253,7 @@ def new_row(document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "due_at": milliseconds(_pop(held, "due_at", datetime)),
         "request": _pop(held, "request", str),
         **lease,
+        "tags": [tag for tag in changes.tags_of(held) if isinstance(tag, str)],
         "inputs": extended_json.write_any(held.pop("inputs")) if "inputs" in held else None,
         "engine": extended_json.write_any(_pick(held, ENGINE_FIELDS)),
         "app": extended_json.write_any(_pick(held, held.keys() - ENGINE_FIELDS)),

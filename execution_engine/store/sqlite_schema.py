@@ -1,9 +1,9 @@
 """The tables and indexes of the embedded database, and the queries that the indexes are made for.
 
-A row holds a document in four places: the columns, which are the truth for what they hold (status, due time, lease, request, time
-of creation); `app`, the app's own fields, which nothing here rewrites; `inputs`, the one of these that can be large, read only
-when it is wanted; and `engine`, the rest of the engine's fields.  `priority`, `not_before`, `lane`, `system`, `owner` and
-`project` are copies for the queries.
+A document is in four places: the columns, which are the truth for what they hold (status, due time, lease, request, time of
+creation); `app`, the app's own fields, which nothing here rewrites; the table `inputs`, for the one of these that can be large,
+read only when it is wanted; and `engine`, the rest of the engine's fields.  `priority`, `not_before`, `lane`, `system`, `owner`,
+`project` and the table `tags` are copies for the queries.
 
 The partial indexes hold no ended jobs, but for those that still wait for their notification: what the engine does costs the same
 however many jobs have ended.  SQLite uses a partial index only where the query repeats its condition word by word.
@@ -106,7 +106,28 @@ DROP INDEX jobs_on_system;
 CREATE INDEX jobs_submitted ON jobs (lane) WHERE {_SUBMITTED};
 """
 
-SCHEMAS = (_JOBS, _ENGINES_AND_EVENTS, _QUICKER_INDEX)
+_APART = """
+CREATE TABLE inputs (seq INTEGER PRIMARY KEY, text TEXT NOT NULL);
+INSERT INTO inputs SELECT seq, inputs FROM jobs WHERE inputs IS NOT NULL;
+ALTER TABLE jobs DROP COLUMN inputs;
+CREATE TABLE tags (
+    tag TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (tag, created, seq)
+) WITHOUT ROWID;
+INSERT OR IGNORE INTO tags
+    SELECT each.value, jobs.created, jobs.seq
+    FROM jobs, json_each(CASE WHEN json_valid(jobs.app) THEN jobs.app ELSE '{}' END, '$.tags') AS each
+    WHERE each.type = 'text' AND each.path = '$.tags';
+CREATE INDEX jobs_owner ON jobs (owner, created);
+CREATE INDEX jobs_project ON jobs (project, created);
+CREATE INDEX jobs_system ON jobs (system, created) WHERE system IS NOT NULL;
+"""
+"""Inputs in a table of their own: SQLite writes a whole row anew whatever of it changes, and at each step of a job something
+does."""
+
+SCHEMAS = (_JOBS, _ENGINES_AND_EVENTS, _QUICKER_INDEX, _APART)
 """What makes a database of version 1 of an empty one, of version 2 of that, and so on; each is left as it was once released."""
 
 VERSION = len(SCHEMAS)

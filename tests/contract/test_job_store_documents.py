@@ -6,6 +6,7 @@ import re
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -198,6 +199,54 @@ def test_a_document_that_its_app_breaks_while_it_runs_is_still_followed(make_sto
     assert (found.id, found.execution.job_no, found.lease.token) == (running.id, "7", running.lease.token)
 
 
+@pytest.fixture
+def roomy_store(database: Database) -> Iterator[JobStore]:
+    """A store on a server that has room for large documents; those of a set in the tests have a small cache."""
+    with open_store(database, SystemClock()) as store:
+        store.boot(create=True)
+        yield store
+
+
+def test_a_claim_holds_little_of_what_large_jobs_hold(roomy_store: JobStore, tmp_path: Path) -> None:
+    store, large = roomy_store, "x" * (8 << 20)
+    ids = [store.insert([a_job(inputs={"data": large})])[0] for _ in range(12)]
+    notes = [store.insert([a_job(note=large)])[0] for _ in range(8)]
+    small = store.insert([a_job(inputs={"data": "x"})])
+    seen, left = set(), []
+    tracemalloc.start()
+    try:
+        for number in range(6):
+            for claimed in claim(store, owner=f"boot/{number}"):
+                seen.add(claimed.job.id)
+                if claimed.inputs_left:
+                    left.append(claimed.job)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == {*ids, *notes, *small}
+    assert {one.id for one in left} == set(ids)
+    assert peak < 150 << 20
+    for one in left:
+        assert isinstance(one, Job)
+        assert one.inputs == {}
+        whole = store.whole(one)
+        assert isinstance(whole, Job)
+        assert whole.inputs == {"data": large}
+    if is_sqlite(store):
+        written = (tmp_path / "execd.db-wal").stat().st_size
+        assert apply(store, left[0], S.TO_BE_SUBMITTED, by="x")
+        assert (tmp_path / "execd.db-wal").stat().st_size < written + (1 << 20), "inputs are not written again"
+
+
+def test_a_job_is_read_whole_only_by_who_has_it(store: JobStore) -> None:
+    store.insert([a_job(inputs={"data": "x"})])
+    mine = claim_job(store)
+    assert mine.inputs == {"data": "x"}
+    assert store.whole(mine) == mine
+    assert apply(store, mine, S.TO_BE_BUILT)
+    assert store.whole(mine) is None
+
+
 LARGEST = 16 << 20
 
 
@@ -207,14 +256,6 @@ def almost_full(left: int, field: str, **fields: Any) -> dict[str, Any]:
     document[field] = {"a": ""} if field == "inputs" else ""
     filler = "x" * (LARGEST - left - len(bson.encode(document)))
     return {**document, field: {"a": filler} if field == "inputs" else filler}
-
-
-@pytest.fixture
-def roomy_store(database: Database) -> Iterator[JobStore]:
-    """A store on a server that has room for large documents; those of a set in the tests have a small cache."""
-    with open_store(database, SystemClock()) as store:
-        store.boot(create=True)
-        yield store
 
 
 @pytest.mark.parametrize("left", [0, 10, 60, 100, 300, 600, 900])

@@ -28,13 +28,20 @@ def opened(path: Path) -> SqliteJobStore:
     return store
 
 
+def make_unreadable(connection: sqlite3.Connection, column: str, text_id: str) -> None:
+    if column == "inputs":
+        connection.execute("UPDATE inputs SET text = '{bad' WHERE seq = (SELECT seq FROM jobs WHERE text_id = ?)", (text_id,))
+    else:
+        connection.execute(f"UPDATE jobs SET {column} = '{{bad' WHERE text_id = ?", (text_id,))
+
+
 @pytest.mark.parametrize("column", ["engine", "app", "inputs", "id", "created", "lease_token", "due_at"])
 def test_a_row_that_cannot_be_read_keeps_no_other_from_being_found_and_worked_on(path: Path, column: str) -> None:
     with opened(path) as store:
         bad, good = submitted(store), submitted(store)
         waits = built(store)
         with closing(sqlite3.connect(path)) as other:
-            other.execute(f"UPDATE jobs SET {column} = '{{bad' WHERE text_id = ?", (bad.text_id,))
+            make_unreadable(other, column, bad.text_id)
             other.commit()
         assert good.id in [job.id for job in store.on_system("here")]
         assert store.taken_cores("here", now()) == 2
@@ -56,7 +63,7 @@ def test_a_waiting_job_that_cannot_be_read_is_claimed_as_a_broken_one_and_keeps_
     with opened(path) as store:
         (job_id,) = store.insert([a_job(inputs={"a": "b"})])
         with closing(sqlite3.connect(path)) as other:
-            other.execute(f"UPDATE jobs SET {column} = '{{bad'")
+            make_unreadable(other, column, str(job_id))
             other.commit()
         (claimed,) = claim(store)
         assert isinstance(claimed.job, BrokenJob)
