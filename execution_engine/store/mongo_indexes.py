@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pymongo
 from pymongo import IndexModel
 from pymongo.collection import Collection
 
+from execution_engine import events
 from execution_engine.store.mongo_queries import Order
 
 Indexes = Iterable[tuple[Collection[Any], Iterable[tuple[Order, dict[str, Any]]]]]
 """Collections, and the keys and options of each index that they must have."""
+
+_LONGEST = 4 * 3600.0
+"""Seconds for one index, of however many jobs."""
 
 _MISSING, _ANOTHER = "is missing", "is another than it must be"
 
@@ -20,7 +26,7 @@ def make_missing(indexes: Indexes) -> None:
     """Makes the indexes that are missing."""
     for collection, model, what in not_as_wanted(indexes):
         if what == _MISSING:
-            collection.create_indexes([model])
+            _make(collection, model)
 
 
 def wrong(indexes: Indexes) -> list[str]:
@@ -33,7 +39,16 @@ def make_right(indexes: Indexes) -> None:
     for collection, model, what in not_as_wanted(indexes):
         if what == _ANOTHER:
             collection.drop_index(str(model.document["name"]))
+        _make(collection, model)
+
+
+def _make(collection: Collection[Any], model: IndexModel) -> None:
+    """The deadline of an operation is not for this one: the server reads the whole collection."""
+    name, began = f"{collection.name}: {model.document['name']}", time.monotonic()
+    events.emit("database.index", index=name)
+    with pymongo.timeout(_LONGEST):
         collection.create_indexes([model])
+    events.emit("database.index.made", index=name, seconds=round(time.monotonic() - began, 1))
 
 
 def not_as_wanted(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -191,6 +192,24 @@ def _read(explained: Mapping[str, Any]) -> tuple[int, int]:
     """Keys and documents that were looked at."""
     stats = [each for each in _walk(explained) if "totalKeysExamined" in each]
     return max(each["totalKeysExamined"] for each in stats), max(each["totalDocsExamined"] for each in stats)
+
+
+def test_an_index_may_take_longer_to_make_than_the_deadline_of_an_operation(
+    mongodb_server: MongoServer | GivenServer, mongodb_database: Database
+) -> None:
+    quick = mongodb_database.model_copy(update={"timeout": 0.5})
+    with MongoJobStore(quick, SystemClock()) as store, MongoClient[dict[str, Any]](quick.url) as client:
+        store.insert([a_job()])
+        client.admin.command("configureFailPoint", "hangAfterStartingIndexBuild", mode="alwaysOn")
+        goes_on = threading.Timer(
+            1.5, client.admin.command, ["configureFailPoint", "hangAfterStartingIndexBuild"], {"mode": "off"}
+        )
+        goes_on.start()
+        try:
+            store.boot(create=True)
+        finally:
+            goes_on.join()
+        assert store.inspection.wrong_indexes() == []
 
 
 def test_an_index_that_is_gone_is_an_outage_with_advice(mongodb_database: Database) -> None:
