@@ -44,11 +44,17 @@ def make_right(indexes: Indexes) -> None:
 
 def _make(collection: Collection[Any], model: IndexModel) -> None:
     """The deadline of an operation is not for this one: the server reads the whole collection."""
-    name, began = f"{collection.name}: {model.document['name']}", time.monotonic()
-    events.emit("database.index", index=name)
+    name, began, told = (
+        f"{collection.name}: {model.document['name']}",
+        time.monotonic(),
+        collection.estimated_document_count() > 0,
+    )
+    if told:
+        events.emit("database.index", index=name)
     with pymongo.timeout(_LONGEST):
         collection.create_indexes([model])
-    events.emit("database.index.made", index=name, seconds=round(time.monotonic() - began, 1))
+    if told:
+        events.emit("database.index.made", index=name, seconds=round(time.monotonic() - began, 1))
 
 
 def not_as_wanted(indexes: Indexes) -> Iterator[tuple[Collection[Any], IndexModel, str]]:
