@@ -34,6 +34,8 @@ _CONFIRMED_AFTER = 1.0
 """Seconds of submission after which what was submitted is looked for."""
 _SLOW = 5.0
 """Seconds; a command that takes longer is told of."""
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+"""What no option is made of, and what a library or a server may take for the end."""
 _STOPS = (ConnectionError, SystemFull, SystemClosed)
 
 
@@ -144,8 +146,8 @@ class DrmaaSystem(execution_systems.ExecutionSystem, Generic[ListedJob]):
 
     def run(self, job: Job) -> str:
         name = self.job_name(job)
-        native = self.native_specification(job)
-        if not native.isprintable():
+        native = re.sub(r"[\t\r\n]", " ", self.native_specification(job))
+        if _CONTROL.search(native):
             raise ExecutionSystemError(f"{self.context.name} is asked for {native!r}, which has control characters")
         self.listing.forget()
         try:

@@ -16,6 +16,7 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.status import Status
 from execution_engine.systems import drmaa
+from execution_engine.systems.execution_systems import Health
 from execution_engine.systems.ogs import OGS
 from tests.support.command_site import CommandSite
 
@@ -112,6 +113,12 @@ def test_a_qmaster_that_does_not_answer_is_not_healthy(site: Site) -> None:
     health = site.system.probe()
     assert not health.ok
     assert "unable to send" in health.message
+
+
+def test_a_system_whose_session_is_lost_is_not_healthy_in_this_process(site: Site) -> None:
+    site.command("qconf", "exit 0")
+    site.system._session.lost = "cluster gave no answer to a submission"
+    assert site.system.probe() == Health(False, "cluster gave no answer to a submission")
 
 
 def test_a_job_is_found_by_its_name_in_the_queue(site: Site) -> None:

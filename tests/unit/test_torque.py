@@ -325,6 +325,24 @@ def test_a_job_that_names_a_queue_which_takes_none_waits_alone(site: Site, monke
     assert outcomes[1] in (SystemFull, SystemClosed)
 
 
+def test_an_option_with_control_characters_is_refused_and_one_on_two_lines_is_not(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    class Taking:
+        def submit(self, _name: str, _script: Path, native: str) -> str:
+            given.append(native)
+            return "7.head01"
+
+    monkeypatch.setattr(site.system, "_session", Taking())
+    with pytest.raises(ExecutionSystemError, match="control characters") as caught:
+        site.system.run(site.job("cut", resources={"native": "-A a\x07-N other"}))
+    assert not caught.value.transient
+    site.system.run(site.job("lines", resources={"native": "-A a\n-q fast"}))
+    assert given == ["-r n -A a -q fast -N execd-lines-1"]
+
+
 @pytest.mark.parametrize("name", ["a b", "a;b", "a'b", "a$b", "ä"])
 def test_a_directory_whose_name_a_shell_would_take_apart_is_refused(tmp_path: Path, name: str) -> None:
     directory = tmp_path / name
