@@ -77,17 +77,26 @@ class Session:
 
         Raises ConfigError when no engine runs there.
         """
+        try:
+            return self.essentials.run_dir
+        except ConfigError as error:
+            found = self.engine_despite(error)
+            complain(f"{message_of(error)}\nwarning: the configuration cannot be used; going on with the engine on {found}")
+            return found
+
+    def engine_despite(self, error: ConfigError) -> Path:
+        """Where an engine runs whose configuration has this error.  Raises ConfigError when none runs there, or it is another
+        user's."""
         from execution_engine.config import find_run_dir
         from execution_engine.master.pid_file import holder
 
         try:
-            return self.essentials.run_dir
-        except ConfigError as error:
             found = find_run_dir(self.path)
-            if holder(found) is None:
-                raise error from None
-            complain(f"{message_of(error)}\nwarning: the configuration cannot be used; going on with the engine on {found}")
-            return found
+        except ConfigError as other:
+            raise ConfigError(list(dict.fromkeys([*error.problems, *other.problems]))) from None
+        if holder(found) is None:
+            raise error from None
+        return found
 
     def usable(self, error: ConfigError) -> Config:
         """What is good of a configuration that has this error.  Raises the error when that is too little."""

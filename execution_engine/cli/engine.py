@@ -131,16 +131,10 @@ def reload(session: Session, as_json: bool) -> None:
 
 def _run_dir_to_reload(session: Session) -> Path:
     """Where the engine is.  A bad configuration is for a running engine to refuse: so its log and its journal tell of it."""
-    from execution_engine.config import find_run_dir
-    from execution_engine.master.pid_file import holder
-
     try:
         return session.config.run_dir
     except ConfigError as error:
-        run_dir = find_run_dir(session.path)
-        if holder(run_dir) is None:
-            raise error from None
-        return run_dir
+        return session.engine_despite(error)
 
 
 def _say(what: str, pid: int | None, *, as_json: bool) -> None:

@@ -55,6 +55,13 @@ def find_run_dir(path: Path | None = None, environment: Mapping[str, str] = os.e
     Of a file that is gone or cannot be read: the one beside it, where `execd init` puts it.  Raises ConfigError when no file is
     named, or others could change it.
     """
+    found = _named_run_dir(path, environment)
+    if wrong := safety.of_directory(found):
+        raise ConfigError([f"{found}: not used, because {wrong}"])
+    return found
+
+
+def _named_run_dir(path: Path | None, environment: Mapping[str, str]) -> Path:
     named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
     if named is not None and not named.exists():
         return named.absolute().parent / "run"

@@ -100,7 +100,8 @@ def test_one_thing_of_another_user_is_enough(make_site: Callable[..., Engine], k
     assert f"{engine.file}" in start.stderr
     assert f"{key}: {thing}: not used, because it belongs to user {OTHER.pw_name}" in start.stderr
     for word in ("check", "doctor"):
-        assert f"it belongs to user {OTHER.pw_name}" in engine.execd(word, check=False).stdout
+        done = engine.execd(word, check=False)
+        assert f"it belongs to user {OTHER.pw_name}" in done.stdout + done.stderr
     give(USER, thing)
     engine.start()
 
@@ -194,7 +195,7 @@ def test_what_the_user_lacks_is_told_with_the_command_that_mends_it(make_engine:
     done = engine.execd("start", check=False)
     advice = f"as root: install -d -m 700 -o {USER.pw_name}"
     assert f"{engine.directory}/run cannot be made: Permission denied; {advice} {engine.directory}/run" in done.stderr
-    assert f"{advice} {engine.directory}/jobs" in engine.execd("check", check=False).stdout
+    assert f"{advice} {engine.directory}/jobs" in engine.execd("check", check=False).stderr
 
 
 def test_a_reload_refuses_a_jobs_dir_that_others_can_change(make_site: Callable[..., Engine], short_dir: Path) -> None:
@@ -221,3 +222,20 @@ def test_a_umask_that_lets_the_group_write_makes_nothing_that_is_refused(make_si
     made = engine.directory / "made/here"
     engine.execd("init", str(made), configured=False, umask=0o002)
     assert {path.stat().st_mode & 0o022 for path in (made, made.parent, *made.rglob("*"))} == {0}
+
+
+def test_root_ends_no_process_because_of_a_run_directory_of_another_user(make_site: Callable[..., Engine]) -> None:
+    """Whoever can write there could name any process."""
+    engine = make_site(user=USER.pw_name)
+    engine.start()
+    master = engine.master()
+    engine.change(user="nobody-at-all")
+    for word in ("stop", "reload"):
+        done = engine.execd(word, check=False)
+        assert done.returncode == 5
+        assert "there is no user nobody-at-all" in done.stderr
+        assert f"belongs to user {USER.pw_name}, who could change it; run this as that user: runuser -u" in done.stderr
+    assert master.is_running()
+    engine.change(user=USER.pw_name)
+    engine.stop()
+    assert engine.execd("status", check=False).returncode == 3
