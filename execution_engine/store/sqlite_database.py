@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,50 @@ def file_identity(path: Path) -> str:
     return f"{found.st_dev}:{found.st_ino}"
 
 
+def files_beside(path: Path) -> tuple[Path, Path]:
+    """SQLite's write-ahead log, and the index of it that its processes share: there while the database is in use."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def refuse_without_log(path: Path) -> None:
+    """Raises StoreUnavailable for a database that another process uses, and whose log is gone.
+
+    SQLite would begin a new one, which the other, when it ends, would take away with all that is in it.
+    """
+    log, _ = files_beside(path)
+    for attempt in range(_LOOKS):
+        if file_identity(log) or not (users := _users(path)):
+            return
+        if attempt + 1 < _LOOKS:
+            time.sleep(_GLANCE)  # it may be opening or closing it just now
+    raise StoreUnavailable(
+        f"the database {path}: {log.name} is gone while process {min(users)} uses it; put it back, or end what uses the database "
+        "(`execd restart`), which saves what it still holds of it"
+    )
+
+
+def _users(path: Path) -> set[int]:
+    """The other processes that have the database open, by their locks on it, as far as the kernel tells."""
+    try:
+        locks, inode = Path("/proc/locks").read_text(), path.stat().st_ino
+    except OSError:
+        return set()
+    words = (line.split() for line in locks.splitlines())
+    found = {int(each[4]) for each in words if len(each) == 8 and each[1] == "POSIX" and _is_of(each, inode)}
+    return found - {os.getpid()}
+
+
+def _is_of(lock: list[str], inode: int) -> bool:
+    return lock[5].endswith(f":{inode}") and lock[6] == _SHARED_BYTES and lock[4].isdigit()
+
+
+_LOOKS, _GLANCE = 5, 0.05
+_LARGEST_LOG = 64 << 20
+"""Bytes that the log keeps on the disk when all of it is in the database."""
+_SHARED_BYTES = str(0x40000002)
+"""Where SQLite locks a database file for as long as a connection to it is open."""
+
+
 def open_database(path: Path, busy_timeout: float, *, create: bool) -> sqlite3.Connection:
     """A connection to the file, which, with `create`, is made, for its owner only, when it is not there.
 
@@ -111,6 +156,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> Non
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
     if _version(connection) != VERSION:
         with transaction(connection):
             made = _migrate(connection, path, create=create)

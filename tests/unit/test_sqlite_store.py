@@ -7,6 +7,8 @@ import pwd
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -404,3 +406,51 @@ def test_a_look_at_an_unchanged_database_asks_it_nothing_and_still_sees_the_time
         other.request([running.id], "kill")
         assert store.due([*ALL, Query(Work.REQUEST, "here")], now()) == {Query(Work.REQUEST, "here")}
         assert store.due([SUBMIT, REQUEST], now()) == set()
+
+
+@pytest.mark.parametrize("which", ["-wal", "-shm"])
+def test_nothing_is_confirmed_once_a_file_of_the_database_is_gone(path: Path, which: str) -> None:
+    with opened(path) as store:
+        store.insert([a_job()])
+        path.with_name(path.name + which).unlink()
+        with pytest.raises(StoreUnavailable, match=f"{which} is gone.*execd restart"):
+            store.insert([a_job()])
+        with pytest.raises(StoreUnavailable, match="is gone"):
+            store.count()
+        path.with_name(path.name + which).touch()
+        with pytest.raises(StoreUnavailable, match="was replaced"):
+            store.count()
+
+
+def test_a_write_is_not_confirmed_whose_file_goes_while_it_is_written(path: Path) -> None:
+    def write(store: SqliteJobStore) -> None:
+        with store._writing() as connection:
+            connection.execute("UPDATE jobs SET priority = 1")
+            path.with_name(f"{path.name}-wal").unlink()
+
+    with opened(path) as store, pytest.raises(StoreUnavailable, match="is gone"):
+        write(store)
+
+
+def test_no_new_log_is_begun_beside_a_process_that_has_lost_its_own(path: Path) -> None:
+    other = f"""
+import sys
+from pathlib import Path
+from execution_engine.clock import SystemClock
+from execution_engine.store.sqlite import SqliteJobStore
+store = SqliteJobStore(Path({str(path)!r}), SystemClock())
+store.boot(create=True)
+store.insert([{{"status": "to be built", "command": ["true"]}}])
+print("there", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        path.with_name(f"{path.name}-wal").unlink()
+        path.with_name(f"{path.name}-shm").unlink()
+        for create in (False, True):
+            with pytest.raises(StoreUnavailable, match=f"process {process.pid} uses it"):
+                SqliteJobStore(path, SystemClock()).boot(create=create)
+    with opened(path) as store:
+        assert store.count() == {"to be built": 1}, "what was confirmed was saved"
