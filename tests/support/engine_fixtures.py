@@ -68,7 +68,7 @@ def small_disk(short_dir: Path) -> Iterator[Path]:
     """A file system of 4 MB."""
     directory = short_dir / "disk"
     directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(directory)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can mount a small file system to fill")
     yield directory
