@@ -33,7 +33,7 @@ from execution_engine.systems.local_ends import explain, final_status, last_word
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.client import KeeperClient
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
-from execution_engine.systems.local_keeper.records import Order, ProcessRecord, Records, read
+from execution_engine.systems.local_keeper.records import Order, ProcessRecord, Records, read, read_last
 from execution_engine.users import nearest
 
 _STOP_TIMEOUT = 2.0
@@ -211,13 +211,13 @@ class Local(execution_systems.ExecutionSystem):
         """A job that is gone but still held by the keeper is about to be accounted for; otherwise it may have been just now."""
         if seen is not Status.UNKNOWN:
             return seen
-        usage = read(_directory(job), job.attempt).usage
+        usage = read_last(_directory(job), job.attempt).usage
         if usage is not None:
             return final_status(job, usage)
         return Status.RUNNING if held else Status.UNKNOWN
 
     def account(self, job: Job, record: ExitRecord | None) -> Account | None:
-        records = self._seen_ended.pop((job.text_id, job.attempt), None) or read(_directory(job), job.attempt)
+        records = self._seen_ended.pop((job.text_id, job.attempt), None) or read_last(_directory(job), job.attempt)
         usage, record = records.usage, record or find_exit_record(Path(_directory(job)), job.attempt)
         if record is None and (usage is None or (usage.reason is None and not usage.signalled)):
             return self._without_record(job, records)

@@ -162,10 +162,19 @@ def test_a_run_directory_that_cannot_be_used_is_an_outage_and_starts_nothing(sit
 def test_a_job_may_remove_its_own_directory(site: JobSite) -> None:
     job = site.start('rm -rf "$EXECD_JOB_DIR"; sleep 0.2')
     site.wait_gone(job)
-    assert site.system.get_status(job) is Status.UNKNOWN
-    record = find_exit_record(Path(job.dir or ""), job.attempt)
+    assert site.system.get_status(job) is Status.FINISHED
+    record, account = find_exit_record(Path(job.dir or ""), job.attempt), site.system.account(job, None)
     assert record is not None
-    assert (record.code, site.system.account(job, record)) == (0, None)
+    assert account is not None
+    assert (record.code, account.reason, account.code) == (0, None, 0)
+
+
+def test_a_job_that_removes_its_directory_cannot_hide_why_it_was_ended(site: JobSite) -> None:
+    job = site.start('rm -rf "$EXECD_JOB_DIR"; exec sleep 60', resources={"walltime": "600ms"})
+    assert site.wait(job, Status.ERROR) is Status.ERROR
+    account = site.system.account(job, None)
+    assert account is not None
+    assert account.reason == "walltime"
 
 
 @pytest.mark.parametrize(

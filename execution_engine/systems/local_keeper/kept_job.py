@@ -9,7 +9,7 @@ from typing import NamedTuple
 from execution_engine.systems.local_keeper import processes
 from execution_engine.systems.local_keeper.complaints import complain
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
-from execution_engine.systems.local_keeper.records import TRANSIENT, Order, UsageRecord, append
+from execution_engine.systems.local_keeper.records import TRANSIENT, Order, UsageRecord, append, append_beside
 
 SAMPLE = 0.25
 """Seconds between two looks at a job that must be watched."""
@@ -217,7 +217,12 @@ class KeptJob:
             ended=round(ended_at, 3),
         )
         try:
-            append(self.order.directory, usage)
+            try:
+                append(self.order.directory, usage)
+            except OSError as error:
+                if error.errno in TRANSIENT:
+                    raise
+                append_beside(self.order.directory, usage)
         except OSError as error:
             self._write_at = now + RETRY
             self._written = error.errno not in TRANSIENT or now > self._ended_at + GIVE_UP

@@ -101,8 +101,21 @@ class Records(NamedTuple):
 
 def append(directory: str, record: ProcessRecord | UsageRecord) -> None:
     """Raises OSError; nothing is written then."""
+    _append(os.path.join(directory, RECORDS), record)
+
+
+def append_beside(directory: str, record: UsageRecord) -> None:
+    """The same beside the directory: the job has taken that away, moved or replaced it.  Raises OSError."""
+    _append(_beside(directory, record.attempt), record)
+
+
+def _beside(directory: str, attempt: int) -> str:
+    parent, name = os.path.split(directory)
+    return f"{parent}/.{name}.{attempt}.process"
+
+
+def _append(path: str, record: ProcessRecord | UsageRecord) -> None:
     line = json.dumps({_KINDS[type(record)]: record._asdict()}).encode("ascii") + b"\n"
-    path = os.path.join(directory, RECORDS)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _HARMLESS, 0o600)
     try:
         written = os.write(descriptor, line)
@@ -115,7 +128,20 @@ def append(directory: str, record: ProcessRecord | UsageRecord) -> None:
 
 def read(directory: str, attempt: int) -> Records:
     """The records of this attempt.  What is not a record is passed over: a job can write there."""
-    records = [record for record in _records(directory) if record.attempt == attempt]
+    return _latest(_records(os.path.join(directory, RECORDS)), attempt)
+
+
+def read_last(directory: str, attempt: int) -> Records:
+    """As `read`, of a job that has ended, whatever became of its directory."""
+    records = read(directory, attempt)
+    if records.usage is None:
+        usage = _latest(_records(_beside(directory, attempt)), attempt).usage
+        records = records._replace(usage=usage)
+    return records
+
+
+def _latest(found: list[ProcessRecord | UsageRecord], attempt: int) -> Records:
+    records = [record for record in found if record.attempt == attempt]
     process = [record for record in records if isinstance(record, ProcessRecord)]
     usage = [record for record in records if isinstance(record, UsageRecord)]
     return Records(process[-1] if process else None, usage[-1] if usage else None)
@@ -123,12 +149,14 @@ def read(directory: str, attempt: int) -> Records:
 
 def latest_process(directory: str) -> ProcessRecord | None:
     """What is known of the job's process, whichever attempt it is."""
-    return next((record for record in reversed(_records(directory)) if isinstance(record, ProcessRecord)), None)
+    return next(
+        (record for record in reversed(_records(os.path.join(directory, RECORDS))) if isinstance(record, ProcessRecord)), None
+    )
 
 
-def _records(directory: str) -> list[ProcessRecord | UsageRecord]:
+def _records(path: str) -> list[ProcessRecord | UsageRecord]:
     records: list[ProcessRecord | UsageRecord] = []
-    for line in _lines(os.path.join(directory, RECORDS)):
+    for line in _lines(path):
         try:
             ((kind, fields),) = json.loads(line).items()
             records.append(_read_process(fields) if kind == "process" else _read_usage(fields))
