@@ -280,6 +280,8 @@ class Local(execution_systems.ExecutionSystem):
             try:
                 for process in others or missing:
                     processes.send(process, number)
+                for child in _in_the_way(members, missing):
+                    processes.send(child, signal.SIGCONT)
             except PermissionError as error:
                 raise ExecutionSystemError(f"{job.label} has a process of another user: {error}") from error
             time.sleep(_STOP_PAUSE)
@@ -308,6 +310,12 @@ def _directory(job: Job) -> str:
     if job.dir is None:
         raise ExecutionSystemError(f"{job.label} has no directory yet")
     return job.dir
+
+
+def _in_the_way(members: Sequence[Process], missing: Sequence[Process]) -> list[Process]:
+    """Stopped children for which their parents wait in the kernel (vfork), deaf to signals, until they have become programs."""
+    waiting = {process.pid for process in missing if process.state == "D"}
+    return [process for process in members if process.stopped and process.parent in waiting]
 
 
 def _identify(job: Job, records: Records) -> ProcessRecord | None:

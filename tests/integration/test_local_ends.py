@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -220,6 +223,36 @@ def test_a_suspended_job_with_all_its_processes_stands_still_and_can_be_killed(s
     site.system.kill(job)
     assert site.wait(job, timeout=4) is Status.KILLED
     assert not processes.is_alive(escaped.identity)
+
+
+def test_a_shell_that_waits_in_the_kernel_for_a_stopped_child_is_suspended_all_the_same(site: JobSite) -> None:
+    """A child by vfork that is stopped before it is a program keeps its parent from hearing anything."""
+    job = site.start("echo $$ >pid; while :; do /bin/true; done")
+    shell = site.pid(job, "pid")
+    children = Path(f"/proc/{shell.pid}/task/{shell.pid}/children")
+
+    def is_deaf() -> bool:
+        looks = []
+        for pid in map(int, children.read_text().split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                looks = [processes.read(shell.pid) for _ in range(200)]
+                if not all(look and look.state == "D" for look in looks):
+                    os.kill(pid, signal.SIGCONT)
+        return bool(looks) and all(look and look.state == "D" for look in looks)
+
+    if not _becomes_true(is_deaf):
+        pytest.skip("/bin/sh does not start programs by vfork here")
+    site.system.suspend(job)
+    assert all(process.stopped for process in site.processes_of(job))
+
+
+def _becomes_true(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+    return False
 
 
 def test_a_job_that_has_ended_can_be_neither_suspended_nor_resumed(site: JobSite) -> None:
