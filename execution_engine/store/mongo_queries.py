@@ -28,7 +28,12 @@ INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
     (_BY_REQUEST, {"sparse": True}),
     ([("lease.owner", 1)], {}),
     ([("times.created", -1), ("_id", -1)], {}),
+    *(
+        ([(name, 1), ("times.created", -1), ("_id", -1)], {"partialFilterExpression": {name: {"$exists": True}}})
+        for name in ("owner", "project", "tags", "execution.system")
+    ),
 )
+"""The last four are for people who look for jobs; a job without such a field is not in them, and costs nothing there."""
 
 EVENT_INDEXES: tuple[tuple[Order, dict[str, Any]], ...] = (
     ([("at", -1), ("_id", -1)], {}),

@@ -106,7 +106,11 @@ def _job(status: Status, lane: str, due_at: Any = None, **fields: Any) -> dict[s
 
 
 def _ended(number: int) -> dict[str, Any]:
-    return _job(S.FINISHED if number % 2 else S.ERROR, "here")
+    document = _job(S.FINISHED if number % 2 else S.ERROR, "here")
+    if number in (7, 8):
+        document |= {"owner": "owner 7", "project": "project 7", "tags": ["a", "tag 7"]}
+        document["execution"]["system"] = "system 7"
+    return document
 
 
 Ask = Callable[[JobStore], Any]
@@ -143,6 +147,13 @@ QUESTIONS: dict[str, tuple[Ask, set[str]]] = {
     "the jobs of a system, in brief": (lambda store: store.followed("here"), {BY_LANE}),
     "the room on a system": (lambda store: store.taken_cores("here", now()), {BY_LANE}),
     "the newest jobs": (lambda store: list(store.find(Filter(), 5)), {BY_AGE}),
+    **{
+        f"the jobs of one {name}": (
+            lambda store, name=name: list(store.find(Filter(**{name: f"{name} 7"}), 5)),
+            {f"{field}_1_times.created_-1__id_-1", BY_AGE},
+        )
+        for name, field in (("owner", "owner"), ("project", "project"), ("tag", "tags"), ("system", "execution.system"))
+    },
     "the latest events": (lambda store: store.journal.select(limit=5), {OF_EVENTS}),
     "the events of a job": (lambda store: store.journal.select(job="7", limit=5), {OF_EVENTS_BY_JOB}),
     "the expiry of events": (lambda store: store.journal.expire(now() - timedelta(seconds=ENDED - 5), 9), {OF_EVENTS, BY_ID}),
