@@ -19,6 +19,7 @@ from execution_engine.clock import Clock
 from execution_engine.config import Config, load_anew
 from execution_engine.engine import machine, state
 from execution_engine.engine.accepted import Accepted
+from execution_engine.engine.beating import beating
 from execution_engine.engine.bulletin import Bulletin
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.chronicle import Chronicle
@@ -91,7 +92,8 @@ class Monitor:
         """Makes an embedded one at the engine's start only: one that goes away later is waited for, with its jobs."""
         before = state.read(self._config.run_dir, state.ENGINE)
         known = str(before.get("database", "")) if self._restarts else ""
-        self._store.boot(create=not known, identity=known)
+        with beating(self._master):
+            self._store.boot(create=not known, identity=known)
         if not self._restarts:
             self._store.inspection.try_out()
         state.write(self._config.run_dir, state.ENGINE, {**before, "database": self._store.identity})

@@ -10,7 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -544,3 +544,13 @@ def test_a_person_at_a_pipe_gets_lines_and_a_program_json(execd: CommandLine) ->
     result: Result = execd("doctor")
     assert result.stdout.startswith("STATE")
     assert json.loads(execd("doctor", "--json").stdout)["ok"] is True
+
+
+def test_a_log_of_the_database_that_has_grown_is_told(execd: CommandLine) -> None:
+    database = execd.file.parent / "execd.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("SELECT count(*) FROM jobs").fetchone()
+        assert found(examined(execd), "write-ahead log") == []
+        os.truncate(f"{database}-wal", 300 << 20)
+        (told,) = found(examined(execd), "write-ahead log")
+    assert "has grown to 300M" in told["message"]

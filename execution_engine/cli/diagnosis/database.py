@@ -1,15 +1,18 @@
-"""The database: its indexes, and its server's clock.  Whether it answers is seen by whoever connects."""
+"""The database: its indexes, its server's clock, SQLite's log.  Whether it answers is seen by whoever connects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from execution_engine.cli.diagnosis.clocks import compared
-from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, well
+from execution_engine.cli.diagnosis.findings import Finding, Repair, number, problem, warning, well
 from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import make_indexes
+from execution_engine.quantities import format_size
 from execution_engine.store.job_store import JobStore
+from execution_engine.store.opening import SQLITE
 
 
 def indexes(patient: Patient, store: JobStore) -> Iterator[Finding]:
@@ -35,4 +38,18 @@ def clock(patient: Patient, store: JobStore) -> Iterator[Finding]:
         yield compared("clock of the database", there, before, patient.clock.now(), patient.config.engine.lease)
 
 
-CHECKS = (indexes, clock)
+def log(patient: Patient, store: JobStore) -> Iterator[Finding]:  # noqa: ARG001 - each check is given both
+    """What is in SQLite's log is taken over into the database while nobody reads what came before it."""
+    url = patient.config.database.url
+    path = Path(f"{url.removeprefix(SQLITE)}-wal")
+    if url.startswith(SQLITE) and path.exists() and (size := path.stat().st_size) > _LARGE_LOG:
+        yield warning(
+            "write-ahead log",
+            f"{path} has grown to {format_size(size)}: a process that reads the database for long keeps it from shrinking",
+            f"`fuser -v {path}` names those that have it open; end the one that hangs",
+        )
+
+
+_LARGE_LOG = 256 << 20
+
+CHECKS = (indexes, clock, log)
