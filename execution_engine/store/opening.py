@@ -10,16 +10,16 @@ from execution_engine.errors import ConfigError
 from execution_engine.store.job_store import JobStore
 from execution_engine.store.masking import masked
 
-SQLITE = "sqlite:///"
+_SQLITE = "sqlite:///"
 
 
 def open_store(database: config.Database, clock: Clock) -> JobStore:
     """The store that `database.url` names, not connected yet (`boot` does).  Raises ConfigError for a URL that names none."""
     scheme = database.url.partition(":")[0]
-    if database.url.startswith(SQLITE) and len(database.url) > len(SQLITE):
+    if database.url.startswith(_SQLITE) and len(database.url) > len(_SQLITE):
         from execution_engine.store.sqlite import SqliteJobStore
 
-        return SqliteJobStore(Path(database.url.removeprefix(SQLITE)), clock)
+        return SqliteJobStore(Path(database.url.removeprefix(_SQLITE)), clock)
     if scheme in ("mongodb", "mongodb+srv"):
         from execution_engine.store.mongo import MongoJobStore
 

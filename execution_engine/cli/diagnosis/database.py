@@ -12,7 +12,6 @@ from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import make_indexes
 from execution_engine.quantities import format_size
 from execution_engine.store.job_store import JobStore
-from execution_engine.store.opening import SQLITE
 
 
 def indexes(patient: Patient, store: JobStore) -> Iterator[Finding]:
@@ -40,9 +39,9 @@ def clock(patient: Patient, store: JobStore) -> Iterator[Finding]:
 
 def log(patient: Patient, store: JobStore) -> Iterator[Finding]:  # noqa: ARG001 - each check is given both
     """What is in SQLite's log is taken over into the database while nobody reads what came before it."""
-    url = patient.config.database.url
-    path = Path(f"{url.removeprefix(SQLITE)}-wal")
-    if url.startswith(SQLITE) and path.exists() and (size := path.stat().st_size) > _LARGE_LOG:
+    file = patient.database_file
+    path = Path(f"{file}-wal")
+    if file is not None and path.exists() and (size := path.stat().st_size) > _LARGE_LOG:
         yield warning(
             "write-ahead log",
             f"{path} has grown to {format_size(size)}: a process that reads the database for long keeps it from shrinking",
