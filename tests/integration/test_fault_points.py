@@ -40,11 +40,13 @@ CALLERS = {
     "ExecutionSystem.run": {"submit queue"},
     "ExecutionSystem.run_many": {"submit here"},
     "ExecutionSystem.find": {"submit here"},
+    "ExecutionSystem.find_many": {"submit here"},
     "ExecutionSystem.slots": {"submit here"},
     "ExecutionSystem.keeps_all": {"submit narrow"},
     "ExecutionSystem.get_status": {"status queue"},
     "ExecutionSystem.get_statuses": {"status here"},
     "ExecutionSystem.account": {"status here"},
+    "ExecutionSystem.accounts": {"accounting queue"},
     "ExecutionSystem.probe": {"status here"},
     "ExecutionSystem.begin_batch": {"request here"},
     "ExecutionSystem.kill": {"request here"},
@@ -57,7 +59,8 @@ CALLERS = {
 
 OTHERS = {
     "it reads or ends a connection, and changes nothing": (
-        {"JobStore.due", "JobStore.on_system", "JobStore.taken_cores", "JobStore.lanes", "JobStore.close", "EngineRegistry.all"}
+        {f"JobStore.{name}" for name in ("due", "on_system", "followed", "whole", "taken_cores", "lanes", "close")}
+        | {"EngineRegistry.all", "ExecutionSystem.glance", "ExecutionSystem.slow"}
     ),
     "apps and people call it, from processes of their own": (
         {f"JobStore.{name}" for name in ("insert", "request", "get", "resolve", "find", "statuses", "count", "ping")}
@@ -76,6 +79,7 @@ AND_THESE = {
     "EngineRegistry.sign_out": ANOTHER_MONITOR,
     "Journal.append": {"building JobStore.apply before"},
     "Journal.expire": ANOTHER_MONITOR,
+    "ExecutionSystem.find_many": {"submit here ExecutionSystem.run_many after"},
     "ExecutionSystem.probe": {"status here JobStore.on_system before"},
 }
 """What else must happen before a method is called: another process must have died."""
@@ -198,6 +202,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             ],
             engine={
                 "lease": "2s",
+                "grace": "2s",
                 "crashes": 1000,
                 "actor_linger": "0.2s",
                 "kill_delay": "1s",
@@ -264,6 +269,14 @@ def hold(site: Site) -> None:
     site.check(job, "finished")
 
 
+def lose_its_script(site: Site) -> None:
+    """A job whose script is killed, so that its system alone knows that it ended."""
+    job = site.submit("while [ ! -e $EXECD_JOB_DIR/go ]; do sleep 0.02; done; kill -KILL $PPID", tags=["queue"])
+    document = site.engine.until_status(job, "pending")
+    (Path(document["dir"]) / "go").touch()
+    site.check(job, "error")
+
+
 def come_one_after_another(site: Site) -> None:
     """Short jobs for one slot, some of which are taken ahead."""
     for job in [site.submit("true", tags=["narrow"]) for _ in range(20)]:
@@ -288,6 +301,7 @@ SCENES: dict[str, Callable[[Site], None]] = {
     "ExecutionSystem.hold": hold,
     "ExecutionSystem.release": hold,
     "ExecutionSystem.keeps_all": come_one_after_another,
+    "ExecutionSystem.accounts": lose_its_script,
     "JobStore.renew": wait_for_a_slow_server,
 }
 """What happens meanwhile, where it is not `go_through`."""
