@@ -17,13 +17,13 @@ import psutil
 
 from execution_engine.clock import SystemClock, from_timestamp
 from execution_engine.config import Config, load
-from execution_engine.engine import state
+from execution_engine.engine import machine, state
 from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.presence import works_on
 from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.master.directories import prepare
 from execution_engine.master.last_words import LastWords
-from execution_engine.master.master import Master
+from execution_engine.master.master import MASTER_TITLE, Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
 from execution_engine.store.engine_registry import EngineRecord
 
@@ -125,17 +125,28 @@ def stop(run_dir: Path, timeout: float) -> None:
 def strays(engines: Iterable[EngineRecord], run_dir: Path) -> list[int]:
     """The masters of those engines that work on this run directory though they do not hold it: their pid file was taken away."""
     held = holder(run_dir)
-    masters = {psutil.Process(engine.pid).ppid() for engine in engines if works_on(engine, run_dir)}
-    return sorted(pid for pid in masters if pid != held)
+    masters = (_master_of(engine.pid) for engine in engines if works_on(engine, run_dir))
+    return sorted({pid for pid in masters if pid is not None and pid != held})
+
+
+def _master_of(monitor: int) -> int | None:
+    """None: its master is gone.  Whoever inherits orphans (process 1, the service manager of a user) is not taken for it."""
+    try:
+        parent = psutil.Process(monitor).ppid()
+    except psutil.Error:
+        return None
+    return parent if machine.runs(parent, MASTER_TITLE) else None
 
 
 def end(masters: Iterable[int], timeout: float) -> None:
     """Ends engines by their masters and returns when they are down.  Raises DaemonError when one is not down in time."""
     for pid in masters:
-        process = psutil.Process(pid)
-        process.terminate()
         try:
+            process = psutil.Process(pid)
+            process.terminate()
             process.wait(timeout)
+        except psutil.NoSuchProcess:
+            continue
         except psutil.TimeoutExpired:
             raise DaemonError(f"the engine (pid {pid}) is still busy after {timeout:g} s") from None
 

@@ -32,6 +32,7 @@ from execution_engine.master.relay import Relay
 from execution_engine.master.run_directory import RunDirectory
 from execution_engine.master.trouble import MonitorTrouble
 
+MASTER_TITLE = "execd: master"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 5.0
@@ -90,7 +91,7 @@ class Master:
         self._accepted = Accepted.read(self._config).to_file()
         self._log.open()
         events.send_to(self._relay.handle, process="master")
-        setproctitle("execd: master")
+        setproctitle(MASTER_TITLE)
         self._selector = selectors.DefaultSelector()
         self._run_directory.open(self._selector)
         self._wakeup, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
