@@ -53,6 +53,23 @@ def name_of(descriptor: int) -> str:
     return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - the link's own text
 
 
+def open_up(parent: int | None, name: str, *below: str) -> None:
+    """Lets this user again do all in a directory of its own, and in those below it of which one is in the other: a job may have
+    taken that away.  Anything else that has the name is left alone.  Raises OSError.
+    """
+    try:
+        held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    try:
+        if stat.S_ISDIR(os.fstat(held).st_mode):
+            os.chmod(f"/proc/self/fd/{held}", 0o700)  # noqa: PTH101 - the file that is held, whatever has its name now
+            if below:
+                open_up(held, *below)
+    finally:
+        os.close(held)
+
+
 def _found(name: str, above: int, path: Path, *, is_file: bool) -> int:
     """What has this name: a plain file, or a directory."""
     if not is_file:

@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from execution_engine.building.directories import open_directory, open_or_make, opened
+from execution_engine.descriptors import open_up
 from execution_engine.jobs.exit_record import KEPT
 
 _OURS = ".execd"
@@ -66,21 +67,8 @@ def _move(shard: int, name: str, ours: int, kept: str) -> None:
     if not _is_there(shard, name):
         os.mkdir(kept, 0o700, dir_fd=ours)
         return
-    _open_up(shard, name)
+    open_up(shard, name, _OURS)
     os.rename(name, kept, src_dir_fd=shard, dst_dir_fd=ours)
-
-
-def _open_up(parent: int, name: str) -> None:
-    """A job may have taken away its own permission to change its directory, and what is ours in it; a link is left alone."""
-    try:
-        held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except FileNotFoundError:
-        return
-    with opened(held):
-        if stat.S_ISDIR(os.fstat(held).st_mode):
-            os.chmod(f"/proc/self/fd/{held}", 0o700)  # noqa: PTH101 - the file that is held, whatever has its name now
-            if name != _OURS:
-                _open_up(held, _OURS)
 
 
 def _bring_along(ours: int, before: str) -> None:

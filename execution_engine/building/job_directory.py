@@ -125,7 +125,7 @@ def _refuse_if_started(directory: Path, attempt: int) -> None:
     or that the database forgot: to run the command could be to run it twice, and to take the results there as this job's would
     be a lie.
     """
-    if earlier_attempts.are_kept(directory, attempt + 1) or not prevent_start(directory, attempt):
+    if not prevent_start(directory, attempt) or earlier_attempts.are_kept(directory, attempt + 1):
         raise BuildError(
             f"a job was started in {str(directory)!r} already, and it is not run twice; look at what is there, then move "
             "that directory away, or insert the job with another _id"

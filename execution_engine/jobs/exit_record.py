@@ -30,6 +30,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from execution_engine.descriptors import open_up
+
 RECORD = ".execd/exit"
 START_MARKER = ".execd/started"
 COPIES = ".execd/copies"
@@ -129,8 +131,17 @@ def read_start_marker(directory: Path) -> StartMarker | None:
 def prevent_start(directory: Path, attempt: int) -> bool:
     """Takes the start marker in place of this attempt's script, whose command then never starts.  False: it did start.
 
-    Harmless when repeated, and to the attempts before and after.  Raises OSError when the marker can be neither taken nor found.
+    Harmless when repeated, and to the attempts before and after.  A directory that its job has closed is opened up.  Raises
+    OSError when the marker can be neither taken nor found.
     """
+    try:
+        return _prevent_start(directory, attempt)
+    except PermissionError:
+        open_up(None, str(directory), Path(START_MARKER).parent.name)
+        return _prevent_start(directory, attempt)
+
+
+def _prevent_start(directory: Path, attempt: int) -> bool:
     marker = Path(START_MARKER)
     try:
         whole = os.open(directory, _DIRECTORY)

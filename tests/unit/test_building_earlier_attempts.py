@@ -118,8 +118,11 @@ def test_a_directory_that_is_gone_leaves_an_empty_attempt(config: Config) -> Non
     assert list((directory / ".execd/attempt-3").iterdir()) == []
 
 
-def test_a_job_that_made_its_directory_read_only_is_tried_again(config: Config) -> None:
-    directory = run(config, 1, f"{WRITES}; chmod -R a-w . .execd")
+@pytest.mark.parametrize(
+    "closes", ["chmod -R a-w . .execd", "chmod 0 .execd .", "rm .execd/started; chmod 0 .execd", "chmod 0 ."]
+)
+def test_a_job_that_closed_its_directory_is_tried_again(config: Config, closes: str) -> None:
+    directory = run(config, 1, f"{WRITES}; {closes}")
     assert run(config, 2) == directory
     assert (directory / ".execd/attempt-1/result").read_text() == "attempt 1\n"
 
