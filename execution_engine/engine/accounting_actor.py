@@ -72,8 +72,8 @@ class AccountingActor(LaneActor):
         for each in jobs:
             self.beat()
             self.look_at_files()
-            job = self.claim_one(each.id)
-            if job is None or job.status is not Status.UNKNOWN:
+            job = self.claim_one(each.id, Status.UNKNOWN)
+            if job is None:
                 continue
             self._asked[job.text_id] = self.clock.monotonic()
             yield job, None if job.lease.crashes >= self.settings.crashes else self._account(job)
@@ -90,9 +90,10 @@ class AccountingActor(LaneActor):
     def _settle(self, job: Job, account: Account | None) -> list[Change]:
         """Stores what became of the job, unless its record has come meanwhile: that is the status actor's to read."""
         change = None
-        if (fault := file_system.fault(job.dir)) is not None:
-            self.tell_outage(file_system.FILES, fault)
-        elif last_record_of(job) is None:
+        fault = file_system.fault(job.dir, self.site.config.jobs_dir)
+        if fault is not None and fault.of_all:
+            self.tell_outage(file_system.FILES, fault.why)
+        elif (fault is None or job.kill_sent) and last_record_of(job) is None:
             change = self._endings.change(job, Observed(None, Status.UNKNOWN, account, has_started(job)))
         if change is None and job.lease.owner != self.owner:
             return []

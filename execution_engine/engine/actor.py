@@ -25,6 +25,7 @@ from execution_engine.errors import ExecutionSystemError, LeaseLost, StoreUnavai
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.reasons import OF_THE_SITE
 from execution_engine.jobs.status import FINAL, Status
+from execution_engine.store.changes import due_after_release
 from execution_engine.store.job_store import BrokenJob, Change, Claimed, Cores, JobStore, Query, Work
 from execution_engine.systems.execution_systems import ExecutionSystem
 
@@ -208,12 +209,16 @@ class Actor(ABC):
         self._held.update(str(claimed.job.id) for claimed in claims)
         return claims
 
-    def claim_one(self, job_id: Any) -> Job | None:
-        """Claims this very job, for the time of one lease; None if another has it."""
+    def claim_one(self, job_id: Any, status: Status) -> Job | None:
+        """Claims this very job, for the time of one lease; None if another has it, or its status is another by now."""
         job = self.store.claim_one(job_id, self.owner, self.clock.now(), self._new_lease())
-        if job is not None:
-            self._held.add(job.text_id)
-        return job
+        if job is None:
+            return None
+        self._held.add(job.text_id)
+        if job.status is status:
+            return job
+        self.apply([Change(job, job.status, due_at=due_after_release(job.status, job.times.notified, self.clock.now()))])
+        return None
 
     def _new_lease(self) -> datetime:
         """Until when a job is held that is claimed now; the leases held already end no later for it."""

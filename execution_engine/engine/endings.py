@@ -10,9 +10,8 @@ from execution_engine import events
 from execution_engine.building.outputs import collect
 from execution_engine.clock import Clock
 from execution_engine.config import Config
-from execution_engine.engine.starts import never_starts
+from execution_engine.engine.starts import Unclear, never_starts
 from execution_engine.engine.verdict import GONE_WITHOUT_RECORD, Observed, judge
-from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord, find_exit_record, read_copies, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
@@ -43,8 +42,7 @@ class Endings:
             try:
                 if not never_starts(job):
                     return Change(job, Status.RUNNING, why="its command has started after all")
-            except ExecutionSystemError as error:
-                events.emit("job.unclear", job=job.text_id, label=job.label, error=str(error))
+            except Unclear:
                 return None
         if verdict.status not in FINAL:
             return Change(job, verdict.status, why=verdict.why, fields=verdict.fields)

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 FILES = "the file system of jobs_dir"
 """Its name among the outages."""
@@ -45,17 +46,29 @@ def _list_and_exit(directory: Path) -> None:
         os._exit(0)
 
 
-def fault(directory: str | None) -> str | None:
-    """Why nothing follows from what is missing in a job's directory; None if something does."""
+class Fault(NamedTuple):
+    """Why nothing follows from what is missing in a job's directory.  `of_all`: nor in the other jobs' directories."""
+
+    why: str
+    of_all: bool
+
+
+def fault(directory: str | None, jobs_dir: Path) -> Fault | None:
+    """None: something follows.
+
+    A directory that is not below `jobs_dir` (that was another one before, or an app wrote the field) says nothing about it.
+    """
     if directory is None:
         return None
-    jobs_dir = Path(*Path(directory).parts[:-_PROJECT_SHARD_JOB])
+    of_all = Path(directory).is_relative_to(jobs_dir)
     try:
         os.lstat(directory)
     except OSError as error:
         if error.errno not in _SAYS_NOTHING_OF_IT:
-            return f"{directory} cannot be read: {error.strerror}"
-        return _fault_of_all(jobs_dir)
+            return Fault(f"{directory} cannot be read: {error.strerror}", of_all)
+        top = jobs_dir if of_all else Path(*Path(directory).parts[:-_PROJECT_SHARD_JOB])
+        why = _fault_of_all(top)
+        return Fault(why, of_all) if why is not None else None
     return None
 
 

@@ -11,7 +11,7 @@ from execution_engine.engine.actor import Actor, Stop, Workplace, is_healthy
 from execution_engine.engine.assembly import lane
 from execution_engine.engine.lane_actor import ASIDE
 from execution_engine.engine.questions import Questions
-from execution_engine.engine.starts import never_starts
+from execution_engine.engine.starts import Unclear, never_starts
 from execution_engine.engine.vetting import KEEP_FROM_STARTING, Vetting
 from execution_engine.errors import ExecutionSystemError, NotSupported, StoreError
 from execution_engine.jobs.attempts import next_attempt
@@ -94,7 +94,7 @@ class RequestActor(Actor):
             return Change(job, job.status, crash=repr(error), due_at=due_after_release(job.status, notified, later))
 
     def _answer(self, job: Job | BrokenJob) -> Change | None:
-        """None: it cannot be carried out now, though the system is well.  Raises ExecutionSystemError in an outage."""
+        """None: it cannot be carried out now, and the others can.  Raises ExecutionSystemError in an outage."""
         if isinstance(job, BrokenJob):
             return self._answer_broken(job)
         what = job.request
@@ -107,7 +107,10 @@ class RequestActor(Actor):
             return self._ask_system(job, what, why)
         if why is not None:
             return self._refuse(job, why)
-        return self._before_submission(job, what)
+        try:
+            return self._before_submission(job, what)
+        except Unclear:
+            return None
 
     def _answer_broken(self, job: BrokenJob) -> Change:
         """A document that is no job can only end; but one that has ended, or that a system has, is left as it is."""
@@ -136,7 +139,7 @@ class RequestActor(Actor):
         return hint or f"a job that is {status} ({place}) cannot be asked to {what}"
 
     def _before_submission(self, job: Job, what: str) -> Change:
-        """Of jobs that no system has: not yet, or no longer."""
+        """Of jobs that no system has: not yet, or no longer.  Raises Unclear."""
         if what == RETRY:
             return self._begin_anew(job)
         if what in KEEP_FROM_STARTING and not never_starts(job) and job.status is Status.TO_BE_SUBMITTED:

@@ -168,8 +168,8 @@ class StatusActor(LaneActor):
             if not (health := self.system.probe()).ok:
                 raise ExecutionSystemError(health.message, transient=True)
             self.look_at_files()
-            job = self.claim_one(each.id)
-            if job is None or job.status is not each.status:
+            job = self.claim_one(each.id, each.status)
+            if job is None:
                 continue
             if self._is_suspect(job) and record_of(job.dir, job.attempt) is None:
                 self._set_aside(job)
@@ -183,8 +183,8 @@ class StatusActor(LaneActor):
         """A job that was set aside is asked about again when its time has come, after all others."""
         if job.due_at is not None and job.due_at > self.clock.now():
             return []
-        claimed = self.claim_one(job.id)
-        return self._look_at_claimed(claimed) if claimed is not None and claimed.status is job.status else []
+        claimed = self.claim_one(job.id, job.status)
+        return self._look_at_claimed(claimed) if claimed is not None else []
 
     def _look_at_claimed(self, job: Job) -> list[Change]:
         record = record_of(job.dir, job.attempt)
@@ -227,9 +227,12 @@ class StatusActor(LaneActor):
         return self._without_record(job, status)
 
     def _without_record(self, job: Job, status: Status | None) -> Change | None:
-        if (fault := file_system.fault(job.dir)) is not None:
-            self._fault = fault
+        fault = file_system.fault(job.dir, self.site.config.jobs_dir)
+        if fault is not None and fault.of_all:
+            self._fault = fault.why
             return None
+        if fault is not None and not job.kill_sent:
+            return self._endings.lost(job)
         if (other := self._other_copy(job)) is not None:
             return Change(job, job.status, fields={"execution.job_no": other})
         if self._accounts_apart:

@@ -12,7 +12,7 @@ from execution_engine import events
 from execution_engine.engine.actor import STORE_INTERVAL, Workplace, announce_claims, is_healthy
 from execution_engine.engine.lane_actor import LaneActor
 from execution_engine.engine.room import Room
-from execution_engine.engine.starts import never_starts
+from execution_engine.engine.starts import Unclear, never_starts
 from execution_engine.engine.vetting import Vetting
 from execution_engine.errors import ExecutionSystemError, SystemClosed, SystemFull
 from execution_engine.jobs.job import Job
@@ -212,7 +212,11 @@ class SubmitActor(LaneActor):
 
     def _refused(self, job: Job, message: str) -> Change:
         """For good, unless an earlier submission whose answer got lost was taken: that one is looked for by its name."""
-        if not never_starts(job):
+        try:
+            is_over = never_starts(job)
+        except Unclear:
+            is_over = False
+        if not is_over:
             return Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.min))
         return self._vetting.end(job, Status.ERROR, "submission refused", message, self.clock.now())
 

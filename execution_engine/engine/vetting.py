@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from execution_engine import events
 from execution_engine.engine.actor import ended
-from execution_engine.engine.starts import never_starts
+from execution_engine.engine.starts import Unclear, never_starts
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.notification.notifier import Notifier
@@ -15,6 +15,8 @@ from execution_engine.store.job_store import BrokenJob, Change, Claimed
 
 KEEP_FROM_STARTING = ("kill", "hold")
 _MAY_WAIT_SOMEWHERE = frozenset({Status.TO_BE_SUBMITTED, Status.SUBMITTING})
+_LOOK_AGAIN = timedelta(seconds=15)
+"""Until a job is looked at again of which it is not known whether its command has started."""
 
 
 class Vetting:
@@ -31,7 +33,10 @@ class Vetting:
         good: list[Claimed] = []
         changes: list[Change] = []
         for claimed in claims:
-            change = self._verdict(claimed, now)
+            try:
+                change = self._verdict(claimed, now)
+            except Unclear:
+                change = Change(claimed.job, claimed.job.status, due_at=now + _LOOK_AGAIN)
             if change is None:
                 good.append(claimed)
             else:
@@ -39,6 +44,7 @@ class Vetting:
         return good, changes
 
     def _verdict(self, claimed: Claimed, now: datetime) -> Change | None:
+        """Raises Unclear."""
         job = claimed.job
         if isinstance(job, BrokenJob):
             return self.broken(job, now)

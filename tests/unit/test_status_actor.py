@@ -19,11 +19,11 @@ from execution_engine.engine.status_actor import StatusActor
 from execution_engine.jobs.followed import Followed
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
-from execution_engine.store.job_store import JobStore
+from execution_engine.store.job_store import Change, JobStore
 from execution_engine.systems.execution_systems import Context, ExecutionSystem, Options
 from tests.support.building import configuration
 from tests.support.engines import leave_exit_record
-from tests.support.jobs import a_job, job
+from tests.support.jobs import a_job, document, job
 from tests.support.store_fixtures import MakeStore
 
 MANY = 20_000
@@ -136,3 +136,24 @@ def test_of_many_jobs_those_with_news_are_stored_and_no_record_is_missed(
         actor.turn()
     assert job(store, f"job{number - 1}").status is Status.FINISHED, "its system lists it still, its record tells its end"
     assert store.count() == {"pending": number - 3, "running": 1, "finished": 2}
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.FINISHED])
+def test_a_job_that_has_changed_when_it_is_claimed_is_given_back_at_once(
+    tmp_path: Path, make_store: MakeStore, make_actor: MakeActor, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    store = make_store()
+    store.insert([on_system(1, tmp_path)])
+    actor = make_actor(store, Queue(tmp_path, {"n1": Status.PENDING}))
+    actor.careful = True
+    now = SystemClock().now()
+    due_at = now if status is Status.FINISHED else None
+    monkeypatch.setattr(
+        actor, "look_at_files", lambda: store.apply([Change(job(store, "job1"), status, due_at=due_at)], "e/other", now)
+    )
+    actor.turn()
+    left = document(store, "job1")
+    assert left["status"] == status
+    assert left["lease"]["until"] is None
+    assert (left["due_at"] is not None) == (status is Status.FINISHED), "its owner is still to be told, and without delay"
+    assert left["due_at"] is None or left["due_at"] <= SystemClock().now()
