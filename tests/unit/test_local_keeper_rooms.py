@@ -1,10 +1,11 @@
-"""What the keeper does where it may not do all: processes of other users, a log that grows."""
+"""What the keeper does where it may not, or cannot, do all: processes of other users, no descriptors left, a log that grows."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -12,9 +13,13 @@ from typing import NoReturn
 import pytest
 
 from execution_engine.systems.local_keeper import complaints, processes
+from execution_engine.systems.local_keeper.address import Address
+from execution_engine.systems.local_keeper.batch import Batch
 from execution_engine.systems.local_keeper.kept_job import AGAIN, FORCED_DELAY, NEWBORN, Ended, KeptJob
+from execution_engine.systems.local_keeper.kept_jobs import KeptJobs
 from execution_engine.systems.local_keeper.processes import Identity, Process, ProcessTable
 from execution_engine.systems.local_keeper.records import Order, read
+from execution_engine.systems.local_keeper.server import Keeper, _Connection
 
 ME = os.getpid()
 
@@ -38,6 +43,52 @@ def test_a_process_that_is_hidden_is_not_gone(monkeypatch: pytest.MonkeyPatch) -
             processes.find(own.identity)
         table = ProcessTable.now()
     assert table.members(own.identity, own.parent, ("/nowhere", 1)) == []
+
+
+def test_a_job_whose_process_id_is_a_hidden_process_by_now_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that job: an error in its place would end the conversation with the keeper, whatever else was asked."""
+    jobs = KeptJobs(".execd/job_script", "home", lambda: None)
+    monkeypatch.setattr(processes, "read", _denied)
+    assert not jobs.kill(Order(str(tmp_path), 1, 0.0, 0, 1.0), Identity(1, 1000), ProcessTable.now)
+
+
+@pytest.mark.parametrize(("number", "transient"), [(errno.ENFILE, True), (errno.ENOTDIR, False)])
+def test_no_job_is_refused_for_good_because_no_descriptor_is_left(number: int, transient: bool) -> None:
+    class Jobs(KeptJobs):
+        def run(self, *_: object) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+    jobs = Jobs(".execd/job_script", "home", lambda: None)
+    now = processes.uptime()
+    batch = Batch([Order("/nowhere", 1, 0.0, 0, 1.0)], {}, 1, now + 60, now)
+    (refusal,) = batch.proceed(jobs, now + 1, its_turn=True)
+    assert not isinstance(refusal, Identity)
+    assert refusal.transient is transient
+
+
+@pytest.mark.parametrize("there", [1, 3])
+def test_of_a_few_connections_the_silent_make_room_too(tmp_path: Path, there: int) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    keeper = Keeper("here", ".execd/job_script", "home", directory, Address(directory, "local"), 1.0)
+    pairs = [socket.socketpair() for _ in range(there)]
+    for ours, _ in pairs:
+        keeper._connections[ours.fileno()] = connection = _Connection(ours)
+        keeper._selector.register(ours, connection.events)
+    keeper._most = 1
+    keeper._make_room(0.0)
+    assert not keeper._connections
+    for _, theirs in pairs:
+        theirs.close()
+    os.close(directory)
+
+
+def test_a_keeper_that_cannot_look_at_its_address_says_so_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    address = Address(directory, "local")
+    keeper = Keeper("here", ".execd/job_script", "home", directory, address, 1.0)
+    os.close(directory)
+    keeper._check_address()
+    assert "nobody finds this keeper" in capfd.readouterr().err
 
 
 def test_a_process_that_may_not_be_signalled_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from execution_engine.systems.local_keeper.kept_jobs import FULL, KeptJobs, Refusal
 from execution_engine.systems.local_keeper.processes import Identity, uptime
-from execution_engine.systems.local_keeper.records import Order
+from execution_engine.systems.local_keeper.records import TRANSIENT, Order
 
 PATIENCE = 0.5
 """Seconds from the request until what was not started is given back."""
@@ -69,4 +69,5 @@ class Batch:
         try:
             return jobs.run(order, self._environment, self._slots)
         except Exception as error:  # noqa: BLE001 - a job that is odd in a new way must not cost the others their keeper
-            return Refusal(f"{order.directory} cannot be looked at: {error!r}", transient=False)
+            transient = isinstance(error, OSError) and error.errno in TRANSIENT
+            return Refusal(f"{order.directory} cannot be looked at: {error!r}", transient)

@@ -100,7 +100,7 @@ class KeptJobs:
         job = self._jobs.get((order.directory, order.attempt))
         if job is not None:
             return job
-        process = processes.find(leader) if processes.is_alive(leader) else None
+        process = processes.find_visible(leader)
         reaper = process.parent if process is not None else os.getppid()
         adopted = KeptJob(order, leader, parent=False, reaper=reaper)
         if not adopted.members(table()):

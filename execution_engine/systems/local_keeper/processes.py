@@ -104,6 +104,13 @@ def find(identity: Identity) -> Process | None:
     return process if process is not None and process.start == identity.start else None
 
 
+def find_visible(identity: Identity) -> Process | None:
+    """This very process, if it is alive; None also where one that is hidden has its pid: that is another user's, and no script of
+    ours."""
+    process = _visible(identity.pid)
+    return process if process is not None and process.identity == identity and process.alive else None
+
+
 def session_leaders(command: bytes) -> dict[str, Identity]:
     """The processes of this user that lead a session and whose first two words are `command` and another one; by that one."""
     leaders = (session_leader(int(name), command) for name in filter(str.isdecimal, os.listdir("/proc")))

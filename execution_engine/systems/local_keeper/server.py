@@ -161,12 +161,12 @@ class Keeper:
             self._listening = wanted
 
     def _check_address(self) -> None:
-        if self._address.is_whole():
-            return
-        if self._listening is not None:
-            self._selector.unregister(self._listening)
-            self._listening = None
         try:
+            if self._address.is_whole():
+                return
+            if self._listening is not None:
+                self._selector.unregister(self._listening)
+                self._listening = None
             self._address.restore()
         except OSError as error:
             complain(f"nobody finds this keeper, and it cannot make its lock and its socket anew: {error}")
@@ -193,7 +193,8 @@ class Keeper:
 
     def _make_room(self, silent: float) -> None:
         """Hangs up on those who have said nothing for so many seconds, where there are too many, and wait for nothing."""
-        for connection in sorted(self._connections.values(), key=lambda each: each.heard_at)[: 1 - self._most]:
+        most = len(self._connections) + 1 - self._most
+        for connection in sorted(self._connections.values(), key=lambda each: each.heard_at)[:most]:
             if connection not in self._batches and connection.heard_at + silent <= uptime():
                 self._forget(connection)
 
