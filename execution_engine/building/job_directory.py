@@ -21,7 +21,7 @@ from execution_engine.building.surroundings import PRIVATE, Surroundings
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config
 from execution_engine.errors import BuildError
-from execution_engine.jobs.exit_record import JOB_SCRIPT, prevent_start
+from execution_engine.jobs.exit_record import JOB_SCRIPT, prevent_start, spare_record
 from execution_engine.jobs.job import Job
 
 BUILD_LOG = ".execd/build.log"
@@ -103,6 +103,7 @@ def _fill(place: int, job: Job, config: Config, script: bytes, steps: list[str],
 def _make(directory: Path, shard: int, attempt: int) -> str:
     """An empty directory with `.execd`, and a line about it."""
     line, name = f"directory {str(directory)!r}: made", directory.name
+    _refuse_if_ended(directory, attempt)
     if attempt > 1:
         _refuse_if_started(directory, attempt)
         return line + earlier_attempts.renew(shard, name, attempt)
@@ -115,6 +116,15 @@ def _make(directory: Path, shard: int, attempt: int) -> str:
         line += " anew, over an earlier build"
     os.mkdir(f"{name}/.execd", 0o700, dir_fd=shard)
     return line
+
+
+def _refuse_if_ended(directory: Path, attempt: int) -> None:
+    """As `_refuse_if_started`, of a job that did away with its directory: its record would be taken for this one's."""
+    if os.path.lexists(record := spare_record(directory, attempt)):
+        raise BuildError(
+            f"a job ended in {str(directory)!r} already, and it is not run twice; move its record {record!r} away, or insert the "
+            "job with another _id"
+        )
 
 
 def _refuse_if_started(directory: Path, attempt: int) -> None:

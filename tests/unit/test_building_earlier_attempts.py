@@ -51,6 +51,14 @@ def test_each_attempt_finds_an_empty_directory_and_keeps_all_before_it(config: C
     assert "attempt 2 is kept in .execd/attempt-2" in (directory / ".execd/build.log").read_text()
 
 
+def test_an_attempt_that_did_away_with_its_directory_is_not_built_again(config: Config) -> None:
+    """Its end is told beside the directory: another job of the same id would be taken to have ended so, or it would run twice."""
+    run(config, 1, 'rm -r "$EXECD_JOB_DIR"')
+    with pytest.raises(BuildError, match="not run twice"):
+        build(a_job(), config)
+    assert run(config, 2).is_dir()
+
+
 def test_an_attempt_that_was_started_is_not_built_again(config: Config) -> None:
     directory = run(config, 2)
     for attempt in (1, 2):
