@@ -7,6 +7,8 @@ the database cannot be reached (the operation may or may not have happened) and 
 How a claim works.  To claim a job is to take a lease on it: `lease.owner`, `lease.token` one higher than before, `lease.until`,
 and `due_at` set to the same moment as `lease.until`, so that a claimed job is not due, and is due again when the lease runs
 out.  There is no other lock.  A job is due when `due_at` is null (and its status waits for an actor) or not in the future.
+The moments that a store is given, and those in the jobs that it gives, are by this machine's clock; in the documents they are by
+the database's, where that has one.
 """
 
 from __future__ import annotations

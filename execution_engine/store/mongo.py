@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 from pymongo import MongoClient
@@ -29,6 +29,8 @@ from execution_engine.store.mongo_engines import MongoEngineRegistry
 from execution_engine.store.mongo_inspection import MongoInspection
 from execution_engine.store.mongo_journal import MongoJournal
 from execution_engine.store.mongo_updates import Updates, as_known
+
+AnyJob = TypeVar("AnyJob", Job, BrokenJob, Job | BrokenJob)
 
 _JOBS = "jobs"
 _NOT_ENDED = {"status": {"$nin": sorted(str(status) for status in FINAL)}}
@@ -159,16 +161,18 @@ class MongoJobStore(JobStore):
         self, query: Query, owner: str, limit: int, now: datetime, until: datetime, cores: Cores | None = None
     ) -> list[Claimed]:
         with self._talking():
-            return self._claims.claim(query, owner, limit, self._time.of(now), self._time.of(until), cores)
+            claimed = self._claims.claim(query, owner, limit, self._time.of(now), self._time.of(until), cores)
+            return [replace(one, job=self._by_own_time(one.job)) for one in claimed]
 
     def claim_one(self, job_id: Any, owner: str, now: datetime, until: datetime) -> Job | None:
         with self._talking():
-            return self._claims.claim_one(job_id, owner, self._time.of(now), self._time.of(until))
+            job = self._claims.claim_one(job_id, owner, self._time.of(now), self._time.of(until))
+            return job and self._by_own_time(job)
 
     def whole(self, job: Job) -> Job | BrokenJob | None:
         with self._talking():
             document = self._jobs.find_one({"_id": job.id, **mongo_queries.exactly(as_known(job))})
-        return None if document is None else changes.job_of(document)
+            return None if document is None else self._by_own_time(changes.job_of(document))
 
     def renew(self, owner: str, until: datetime) -> int:
         with self._talking():
@@ -190,17 +194,25 @@ class MongoJobStore(JobStore):
         due_at = change.due_at and self._time.of(change.due_at)
         return change if due_at == change.due_at else replace(change, due_at=due_at)
 
+    def _by_own_time(self, job: AnyJob) -> AnyJob:
+        """The job for whoever judges by this machine's clock whether its lease holds."""
+        until = job.lease.until and self._time.here(job.lease.until)
+        if until == job.lease.until:
+            return job
+        lease = job.lease.model_copy(update={"until": until})
+        return replace(job, lease=lease) if isinstance(job, BrokenJob) else job.model_copy(update={"lease": lease})
+
     def followed(self, lane: str) -> list[Followed]:
         with self._talking():
-            return [
-                changes.followed_of(mongo_queries.value_at(found, name) for name in mongo_queries.FOLLOWED)
-                for found in self._jobs.find(mongo_queries.on_system(lane), [*mongo_queries.FOLLOWED])
-            ]
+            found = self._jobs.find(mongo_queries.on_system(lane), [*mongo_queries.FOLLOWED])
+            jobs = [changes.followed_of(mongo_queries.value_at(one, name) for name in mongo_queries.FOLLOWED) for one in found]
+            return [job._replace(lease_until=self._time.here(job.lease_until)) if job.lease_until else job for job in jobs]
 
     def on_system(self, lane: str, among: abc.Collection[Any] | None = None) -> list[Job]:
         with self._talking():
             found = list(self._jobs.find(mongo_queries.on_system(lane, among), mongo_queries.NO_INPUTS))
-        return [job for document in found if (job := changes.job_on_system(document)) is not None]
+            jobs = [job for document in found if (job := changes.job_on_system(document)) is not None]
+            return [self._by_own_time(job) for job in jobs]
 
     def taken_cores(self, lane: str, now: datetime) -> int:
         with self._talking():

@@ -129,6 +129,14 @@ class ServerTime:
         shift = self.shift()
         return moment + shift if shift else moment
 
+    def here(self, moment: datetime) -> datetime:
+        """What this machine's clock says at a moment of the server's."""
+        shift = self.shift()
+        try:
+            return moment - shift if shift else moment
+        except OverflowError:  # at an end of the calendar
+            return moment
+
     def shift(self) -> timedelta:
         """How far the server's clock is ahead of this machine's; nothing where they agree as well as can be known."""
         known = self._known

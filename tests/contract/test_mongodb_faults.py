@@ -263,6 +263,28 @@ def test_a_machine_whose_clock_is_wrong_takes_no_lease_that_holds_and_gives_none
         assert claim_job(right_store, owner="right/2").id == job_id
 
 
+@pytest.mark.parametrize("ahead", [90.0, -90.0])
+def test_a_machine_whose_clock_is_wrong_sees_its_leases_end_by_its_own_clock(mongodb_database: Database, ahead: float) -> None:
+    wrong = Shifted(ahead)
+    with opened(mongodb_database) as right_store, open_store(mongodb_database, wrong) as store:
+        (job_id,) = right_store.insert([a_job()])
+        until = wrong.now() + timedelta(seconds=60)
+        (claimed,) = store.claim(BUILDING, "wrong/1", 9, wrong.now(), until)
+        assert isinstance(claimed.job, Job)
+        again = store.whole(claimed.job)
+        fields = {"execution": {"lane": "here", "job_no": "7", "name": "execd-7"}}
+        assert not store.apply([Change(claimed.job, S.TO_BE_SUBMITTED, fields=fields)], "wrong/1", wrong.now())
+        (submitting,) = store.claim(SUBMIT, "wrong/1", 9, wrong.now(), until)
+        change = Change(submitting.job, S.RUNNING, keep_lease=True)
+        assert not store.apply([change], "wrong/1", wrong.now())
+        (brief,) = store.followed("here")
+        (whole,) = store.on_system("here")
+        one = store.claim_one(job_id, "wrong/1", wrong.now(), until)
+        ends = [claimed.job.lease.until, again and again.lease.until, submitting.job.lease.until]
+        ends += [brief.lease_until, whole.lease.until, one and one.lease.until]
+        assert all(end is not None and abs(end - until) < timedelta(seconds=10) for end in ends), ends
+
+
 def test_a_clock_that_is_set_while_a_store_is_open_moves_no_lease(mongodb_database: Database) -> None:
     moving = Shifted(0)
     with opened(mongodb_database) as other, open_store(mongodb_database, moving) as store:
