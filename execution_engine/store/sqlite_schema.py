@@ -137,18 +137,18 @@ _BY_AGE = "ORDER BY priority DESC, created, seq"
 
 CLAIMABLE: dict[Work, tuple[tuple[str, str], ...]] = {
     Work.BUILDING: (
-        ("jobs INDEXED BY jobs_to_build WHERE status = 'to be built' AND due_at IS NULL", _BY_INSERTION),
         (
             "jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN ('to be built', 'building')",
             "ORDER BY status = 'to be built', priority DESC, seq",
         ),
+        ("jobs INDEXED BY jobs_to_build WHERE status = 'to be built' AND due_at IS NULL", _BY_INSERTION),
     ),
     Work.SUBMIT: (
-        ("jobs INDEXED BY jobs_to_submit WHERE status = 'to be submitted' AND lane = :lane AND due_at IS NULL", _BY_AGE),
         (
             "jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN ('to be submitted', 'submitting') AND lane = :lane",
             "ORDER BY status = 'to be submitted', priority DESC, created, seq",
         ),
+        ("jobs INDEXED BY jobs_to_submit WHERE status = 'to be submitted' AND lane = :lane AND due_at IS NULL", _BY_AGE),
     ),
     Work.REQUEST: (
         (
@@ -169,7 +169,8 @@ CLAIMABLE: dict[Work, tuple[tuple[str, str], ...]] = {
     ),
     Work.NOTIFICATION: ((f"jobs INDEXED BY jobs_timed WHERE due_at <= :now AND status IN {listed(FINAL)}", _BY_AGE),),
 }
-"""For each kind of work, where its jobs are found, and in which order: those that an actor had begun when it died come first."""
+"""For each kind of work, where its jobs are found, and in which order.  Those that an actor had begun when it died come first,
+also where there is no room for all."""
 
 NEXT_MOMENT = """
 SELECT min(moment) FROM (

@@ -238,6 +238,17 @@ def test_a_claim_holds_little_of_what_large_jobs_hold(roomy_store: JobStore, tmp
         assert (tmp_path / "execd.db-wal").stat().st_size < written + (1 << 20), "inputs are not written again"
 
 
+def test_what_an_actor_had_begun_comes_first_also_where_there_is_no_room_for_all(roomy_store: JobStore) -> None:
+    store = roomy_store
+    (begun,) = store.insert([a_job()])
+    claim(store, until=later(-1))
+    for _ in range(5):
+        store.insert([a_job(note="x" * (1 << 20)) for _ in range(8)])
+    first, *others = claim(store, owner="boot/2")
+    assert (first.job.id, first.was) == (begun, S.BUILDING)
+    assert 0 < len(others) < 40
+
+
 def test_a_job_is_read_whole_only_by_who_has_it(store: JobStore) -> None:
     store.insert([a_job(inputs={"data": "x"})])
     mine = claim_job(store)
