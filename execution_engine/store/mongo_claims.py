@@ -84,12 +84,16 @@ class Claims:
     # --- candidates
 
     def _find(self, query: Query, limit: int, now: datetime) -> list[Document]:
-        """Enough documents to choose from.  All of the first source's (those whose time has come) compete with the others."""
+        """Enough documents to choose from.  All of the first source's (those whose time has come) compete with the others.
+
+        Where no index has their order, the server sorts whole documents: before MongoDB 6.0 it does so in 100 MB, or not at all.
+        """
         found: dict[str, Document] = {}
         enough: int | None = None
         room = MOST_AT_ONCE
         for source in sources(query, now):
-            for document in self._jobs.find(source.selection, BRIEF, hint=source.index).sort(source.order).limit(limit):
+            cursor = self._jobs.find(source.selection, BRIEF, hint=source.index, allow_disk_use=True)
+            for document in cursor.sort(source.order).limit(limit):
                 if room <= 0:
                     break
                 found.setdefault(id_text(document["_id"]), document)

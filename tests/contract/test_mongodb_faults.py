@@ -229,6 +229,20 @@ def test_an_operation_on_a_server_that_stands_still_ends_in_time(
             own_mongodb_server.resume()
 
 
+# --- servers before 6.0
+
+
+def test_large_jobs_whose_actor_died_are_claimed_again_by_a_server_that_sorts_in_memory(mongodb_database: Database) -> None:
+    with opened(mongodb_database, timeout=30.0) as store, MongoClient[dict[str, Any]](mongodb_database.url) as client:
+        before = client.admin.command("setParameter", 1, allowDiskUseByDefault=False)["was"]
+        try:
+            ids = [store.insert([a_job(inputs={"data": "x" * (14 << 20)})])[0] for _ in range(9)]
+            assert len(claim(store, until=later(-1))) == len(ids)
+            assert {claimed.job.id for claimed in claim(store, owner="boot/2")} == set(ids)
+        finally:
+            client.admin.command("setParameter", 1, allowDiskUseByDefault=before)
+
+
 # --- clocks
 
 
