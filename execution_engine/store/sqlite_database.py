@@ -91,18 +91,40 @@ def refuse_without_log(path: Path) -> None:
 def _users(path: Path) -> set[int]:
     """The other processes that have the database open, by their locks on it, as far as the kernel tells."""
     try:
-        locks, inode = Path("/proc/locks").read_text(), path.stat().st_ino
+        locks, file = _LOCKS.read_text(), path.stat()
     except OSError:
         return set()
     words = (line.split() for line in locks.splitlines())
-    found = {int(each[4]) for each in words if len(each) == 8 and each[1] == "POSIX" and _is_of(each, inode)}
-    return found - {os.getpid()}
+    holders = {(int(each[4]), each[5]) for each in words if len(each) == 8 and each[1] == "POSIX" and _is_of(each, file.st_ino)}
+    return {pid for pid, place in holders if pid != os.getpid() and _has_open(pid, place, file)}
 
 
 def _is_of(lock: list[str], inode: int) -> bool:
     return lock[5].endswith(f":{inode}") and lock[6] == _SHARED_BYTES and lock[4].isdigit()
 
 
+def _has_open(pid: int, place: str, file: os.stat_result) -> bool:
+    """Whether a lock on a file of this inode's number is one on this very file: other file systems have the number too.
+
+    The device in a lock's `place` is not always the one that a file says it is on; it is believed where nothing else can be seen.
+    """
+    try:
+        descriptors = [*Path(f"/proc/{pid}/fd").iterdir()]
+    except PermissionError:
+        return place.startswith(f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:")
+    except OSError:
+        return False
+    return any(_is_same(descriptor, file) for descriptor in descriptors)
+
+
+def _is_same(descriptor: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(descriptor.stat(), file)
+    except OSError:
+        return False
+
+
+_LOCKS = Path("/proc/locks")
 _LOOKS, _GLANCE = 5, 0.05
 _LARGEST_LOG = 64 << 20
 """Bytes that the log keeps on the disk when all of it is in the database."""

@@ -4,7 +4,6 @@ reader takes its time.
 
 from __future__ import annotations
 
-import heapq
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
@@ -21,6 +20,9 @@ _COLUMNS = ", ".join(f"jobs.{column}" for column in COLUMNS.split(", "))
 _ROWS, _CHARACTERS = 500, 4 << 20
 """How large a page may become; the row that exceeds it ends it."""
 
+_BY_COLUMNS = "5 DESC, 1 DESC"
+"""The same order by the numbers of the columns, which is how SQLite merges several questions without sorting."""
+
 Use = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Parameters = dict[str, Any]
 
@@ -28,21 +30,23 @@ Parameters = dict[str, Any]
 def found(reading: Use, selection: Filter, limit: int, fields: Collection[str] | None) -> Iterator[Document]:
     """See JobStore.find.  `reading` gives the connection."""
     brief = _Whole() if fields is None else _Brief(fields)
-    streams = [_stream(reading, source, brief) for source in _sources(selection)]
-    newest_first = heapq.merge(*streams, key=lambda one: one[0], reverse=True)
-    return (document for _, document in islice(newest_first, limit or None))
+    return islice(_stream(reading, _places(selection), brief), limit or None)
 
 
-class _Source(NamedTuple):
-    """Where jobs are found by an index that has them by their age: `table` has the columns `created` and `seq`."""
+class _Places(NamedTuple):
+    """Where jobs are found by indexes that have them by their age.  The tables have the columns `created` and `seq`.
 
-    table: str
-    where: Sequence[str]
+    Several, one for each status, are read together: a job that goes from one to another keeps its place in the order of all.
+    """
+
+    tables: str
+    wheres: Sequence[Sequence[str]]
+    """the conditions of each"""
     parameters: Parameters
 
 
-def _sources(selection: Filter) -> Iterator[_Source]:
-    """By the condition that the fewest are expected to meet; of several statuses, each for itself."""
+def _places(selection: Filter) -> _Places:
+    """By the condition that the fewest are expected to meet."""
     given: dict[str, Any] = {
         "tag = :tag": selection.tag,
         "owner = :owner": selection.owner,
@@ -55,13 +59,13 @@ def _sources(selection: Filter) -> Iterator[_Source]:
     statuses = sorted(set(map(str, selection.statuses)))
     by = next((name for name in ("tag", "owner", "project", "system") if name in parameters), None)
     if statuses and (by is None or FINAL.isdisjoint(statuses)):
-        for status in statuses:
-            yield _Source(_tables("status", "tag" in parameters), ["status = :status", *where], {**parameters, "status": status})
-        return
+        named = {f"status{number}": status for number, status in enumerate(statuses)}
+        wheres = [[f"status = :{name}", *where] for name in named]
+        return _Places(_tables("status", "tag" in parameters), wheres, {**parameters, **named})
     if statuses:
         where.append("status IN (SELECT value FROM json_each(:statuses))")
         parameters["statuses"] = extended_json.write(statuses)
-    yield _Source(_tables(by or "created", "tag" in parameters), where, parameters)
+    return _Places(_tables(by or "created", "tag" in parameters), [where], parameters)
 
 
 def _tables(by: str, tagged: bool) -> str:
@@ -71,22 +75,20 @@ def _tables(by: str, tagged: bool) -> str:
     return f"{jobs} CROSS JOIN tags USING (seq)" if tagged else jobs
 
 
-def _stream(reading: Use, source: _Source, brief: _Whole) -> Iterator[tuple[tuple[int, int], Document]]:
-    """The documents of a source, page by page, each with what its place in the order is."""
-    table = "tags" if source.table.startswith("tags") else "jobs"
-    order = f"{table}.created DESC, {table}.seq DESC"
-    where, parameters = [*source.where], source.parameters
+def _stream(reading: Use, places: _Places, brief: _Whole) -> Iterator[Document]:
+    """The documents, page by page."""
+    table = "tags" if places.tables.startswith("tags") else "jobs"
+    order = f"{table}.created DESC, {table}.seq DESC" if len(places.wheres) == 1 else _BY_COLUMNS
+    parameters, after = places.parameters, "TRUE"
     while True:
-        question = f"SELECT {brief.columns} FROM {source.table} WHERE {' AND '.join(where) or 'TRUE'} ORDER BY {order}"
+        each = [f"SELECT {brief.columns} FROM {places.tables} WHERE {' AND '.join([*where, after])}" for where in places.wheres]
         with reading() as connection:
-            rows = _page(connection, question, parameters)
-        for values in rows:
-            created = values[4] if isinstance(values[4], int) else 0
-            yield (created, values[0]), brief.document(values)
+            rows = _page(connection, f"{' UNION ALL '.join(each)} ORDER BY {order}", parameters)
+        yield from map(brief.document, rows)
         if not rows:
             return
-        parameters = {**source.parameters, "seq": rows[-1][0], "created": rows[-1][4]}
-        where = [*source.where, f"({table}.created, {table}.seq) < (:created, :seq)"]
+        parameters = {**places.parameters, "seq": rows[-1][0], "created": rows[-1][4]}
+        after = f"({table}.created, {table}.seq) < (:created, :seq)"
 
 
 def _page(connection: sqlite3.Connection, question: str, parameters: Parameters) -> list[tuple[Any, ...]]:

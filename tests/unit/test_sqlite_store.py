@@ -21,7 +21,8 @@ from bson import Code, DBRef, Decimal128, MaxKey, MinKey
 from execution_engine.clock import SystemClock
 from execution_engine.errors import StoreError, StoreUnavailable
 from execution_engine.jobs.status import Status
-from execution_engine.store.job_store import Change, Query, Work
+from execution_engine.store import sqlite_database
+from execution_engine.store.job_store import Change, Filter, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
 from execution_engine.store.sqlite_schema import CLAIMABLE, NEXT_MOMENT, ON_SYSTEM_HERE, SCHEMAS, VERSION, due_questions
 from tests.support.jobs import BUILDING, REQUEST, SUBMIT, a_job, apply, claim, claim_job, document, ended, now, submitted
@@ -350,7 +351,7 @@ def test_the_questions_of_the_engine_are_answered_by_indexes(path: Path) -> None
 def test_waiting_jobs_are_read_in_their_order_without_sorting(path: Path) -> None:
     with opened(path) as store:
         for work in (Work.BUILDING, Work.SUBMIT):
-            where, order = CLAIMABLE[work][0]
+            where, order = CLAIMABLE[work][-1]
             plan = (
                 store._file._connected().execute(f"EXPLAIN QUERY PLAN SELECT * FROM {where} {order}", {"lane": "here"}).fetchall()
             )
@@ -454,3 +455,28 @@ sys.stdin.read()
                 SqliteJobStore(path, SystemClock()).boot(create=create)
     with opened(path) as store:
         assert store.count() == {"to be built": 1}, "what was confirmed was saved"
+
+
+def test_a_lock_on_a_file_of_the_same_number_on_another_file_system_is_no_use_of_the_database(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(path).close()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        locks = path.with_name("locks")
+        locks.write_text(f"1: POSIX  ADVISORY  READ {other.pid} ff:ff:{path.stat().st_ino} 1073741826 1073742335\n")
+        monkeypatch.setattr(sqlite_database, "_LOCKS", locks)
+        with opened(path) as store:
+            assert store.count() == {}
+        other.communicate(b"\n")
+
+
+def test_jobs_that_go_on_while_others_are_looked_through_are_all_found_once(path: Path) -> None:
+    with opened(path) as store, opened(path) as other:
+        ids = store.insert([a_job() for _ in range(1200)])
+        claim(other, limit=100)
+        found = store.find(Filter(statuses=(S.TO_BE_BUILT, S.BUILDING)))
+        seen = [next(found)["_id"]]
+        while claim(other, limit=400):
+            pass
+        seen += [each["_id"] for each in found]
+    assert sorted(seen) == sorted(ids)
