@@ -7,39 +7,19 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
+from execution_engine.config.notification import Notification
 from execution_engine.config.places import Places
-from execution_engine.quantities import format_duration, parse_duration, parse_size
+from execution_engine.config.values import AnchoredPath, Duration, Name, PollInterval, Section, Size, anchored, completed
 
 _SQLITE = "sqlite:///"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SOCKET_PATH_ROOM = 100
 """Bytes that a run_dir may have: a unix socket's path ends at 107, and the names of the sockets want the rest."""
-
-
-def _anchored(path: Path, info: ValidationInfo) -> Path:
-    """The absolute path of one that is relative to the configuration file's directory, or to a home (`~`)."""
-    try:
-        path = path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"{path}: no home directory is known for this user") from None
-    directory = (info.context or {}).get("directory")
-    return path if directory is None else Path(os.path.normpath(directory / path))
 
 
 def _database_url(url: str, info: ValidationInfo) -> str:
@@ -52,7 +32,7 @@ def _database_url(url: str, info: ValidationInfo) -> str:
         raise ValueError("expected a URL that begins with sqlite:///, mongodb:// or mongodb+srv://")
     if path in ("", ":memory:"):
         raise ValueError("expected the path of a file after sqlite:/// (several processes use it: it cannot be in memory)")
-    return f"{_SQLITE}{_anchored(Path(path), info)}"
+    return f"{_SQLITE}{anchored(Path(path), info)}"
 
 
 def _database_in(url: Any) -> str:
@@ -62,13 +42,6 @@ def _database_in(url: Any) -> str:
     path = url.partition("?")[0].partition("://")[2].partition("/")[2]
     name = unquote(path).partition(".")[0]
     return "" if name == "admin" else name
-
-
-def _plain_name(name: str) -> str:
-    """A name that is safe as a part of file names, of lanes (`name@host`) and of the names of database fields."""
-    if not _NAME.fullmatch(name):
-        raise ValueError("expected a name of at most 32 letters, digits, - and _")
-    return name
 
 
 def _socket_room(path: Path) -> Path:
@@ -83,18 +56,6 @@ def _known_user(name: str) -> str:
     except KeyError:
         raise ValueError(f"there is no user {name} on this machine") from None
     return name
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-AnchoredPath = Annotated[Path, AfterValidator(_anchored)]
-Name = Annotated[str, AfterValidator(_plain_name)]
-
-
-class Section(BaseModel):
-    """A mapping with known keys only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Database(Section):
@@ -134,27 +95,8 @@ class Database(Section):
         return Path(self.url.removeprefix(_SQLITE)) if self.url.startswith(_SQLITE) else None
 
 
-class PollInterval(Section):
-    """A time that grows from `min` to `max`."""
-
-    min: Duration = Field(0.1, gt=0, description="the shortest")
-    max: Duration = Field(0.3, gt=0, description="the longest")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> PollInterval:
-        if self.min > self.max:
-            raise ValueError(f"min ({format_duration(self.min)}) is larger than max ({format_duration(self.max)})")
-        return self
-
-
-def _completed(default: PollInterval) -> BeforeValidator:
-    """Lets a section that gives only `min` or `max` have the other from this use's own default."""
-    return BeforeValidator(lambda given: default.model_dump() | given if isinstance(given, dict) else given)
-
-
 _STATUS_INTERVAL = PollInterval(min=0.5, max=30.0)
 _RETRY_DELAY = PollInterval(min=1.0, max=60.0)
-_NOTIFICATION_DELAY = PollInterval(min=10.0, max=3600.0)
 
 
 class Actors(Section):
@@ -178,12 +120,12 @@ class Engine(Section):
     actor_linger: Duration = Field(2.0, ge=0, description="an actor without work ends after so long")
     actor_lifetime: Duration = Field(300.0, gt=0, description="an actor ends after so long, work or not (leaks)")
     crashes: int = Field(3, ge=1, description="a job whose actor died so often ends in error")
-    status_interval: Annotated[PollInterval, _completed(_STATUS_INTERVAL)] = Field(
+    status_interval: Annotated[PollInterval, completed(_STATUS_INTERVAL)] = Field(
         _STATUS_INTERVAL, description="how often a system is asked about its jobs"
     )
     grace: Duration = Field(30.0, ge=0, description="how long a job may be unknown to its system before it ends in error")
     kill_delay: Duration = Field(10.0, ge=0, description="from the request to end (SIGTERM) to the end (SIGKILL)")
-    retry_delay: Annotated[PollInterval, _completed(_RETRY_DELAY)] = Field(
+    retry_delay: Annotated[PollInterval, completed(_RETRY_DELAY)] = Field(
         _RETRY_DELAY, description="before a failed submission is tried again; doubles"
     )
     identity: str | None = Field(
@@ -260,37 +202,6 @@ class RouteEntry(Section):
         description="names of rules, each alone or with its parameters: `{memory_at_least: {amount: 8G}}`; none: takes every job",
     )
     execution_system: str = Field(description="name of the execution system that gets the jobs")
-
-
-class Target(Section):
-    """Somebody or something that is told when a job ended."""
-
-    url: str | None = Field(None, description="an apprise URL; `{owner}`, `{project}` and `{name}` are the job's")
-    url_file: AnchoredPath | None = Field(
-        None, description="instead of `url`: a file that holds the URL, for one with a password"
-    )
-
-    @model_validator(mode="after")
-    def _has_url(self) -> Target:
-        if self.url is None and self.url_file is None:
-            raise ValueError("expected url or url_file")
-        return self
-
-
-class Notification(Section):
-    """Who is told when a job ended."""
-
-    targets: dict[Name, Target] = Field(default_factory=dict, description="by name: whom jobs can ask to be told")
-    default: tuple[str, ...] = Field((), description="the targets of a job that says `notify: true` or nothing")
-    allow_urls: bool = Field(False, description="whether a job may bring apprise URLs of its own")
-    give_up_after: Duration = Field(
-        5 * 86400.0, gt=0, description="a target that could not be told for so long after the job's end is given up"
-    )
-    attempts: int = Field(1000, ge=1, description="tries before a target is given up, if they come sooner")
-    retry_delay: Annotated[PollInterval, _completed(_NOTIFICATION_DELAY)] = Field(
-        _NOTIFICATION_DELAY, description="before a failed notification is tried again; doubles"
-    )
-    timeout: Duration = Field(20.0, gt=0, description="how long one delivery may take, all in all")
 
 
 class Config(Section):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from execution_engine.config import load, locate
-from execution_engine.config.models import Config, PollInterval
+from execution_engine.config.models import Config
+from execution_engine.config.values import PollInterval
 from execution_engine.errors import ConfigError
 from tests.support.configurations import SMALLEST, write
 
