@@ -233,6 +233,8 @@ class StatusActor(LaneActor):
             return None
         if fault is not None and not job.kill_sent:
             return self._endings.lost(job)
+        if (record := last_record_of(job)) is not None:  # the file system came back between the two looks
+            return self._change(job, record, status)
         if (other := self._other_copy(job)) is not None:
             return Change(job, job.status, fields={"execution.job_no": other})
         if self._accounts_apart:

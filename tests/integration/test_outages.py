@@ -269,7 +269,7 @@ def test_a_process_that_cannot_be_forked_is_forked_later(make_engine: MakeEngine
         uid, user = NOBODY, AS_NOBODY
         short_dir.chmod(0o755)
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(engine.directory)], check=True)
-    others = sum(process.uids().real == uid for process in psutil.process_iter())
+    others = sum(process.num_threads() for process in psutil.process_iter() if process.uids().real == uid)
     limit = (others + 12, resource.getrlimit(resource.RLIMIT_NPROC)[1])
     engine.execd("start", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, limit), through=user)
     crowd = [subprocess.Popen([*user, "sleep", "100"]) for _ in range(12)]
