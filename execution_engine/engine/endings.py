@@ -11,7 +11,7 @@ from execution_engine.building.outputs import collect
 from execution_engine.clock import Clock
 from execution_engine.config import Config
 from execution_engine.engine.starts import Unclear, never_starts
-from execution_engine.engine.verdict import GONE_WITHOUT_RECORD, Observed, judge
+from execution_engine.engine.verdict import GONE_WITHOUT_RECORD, Observed, Verdict, judge
 from execution_engine.jobs.exit_record import ExitRecord, find_exit_record, read_copies, read_exit_record, read_start_marker
 from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import FINAL, Status
@@ -38,7 +38,7 @@ class Endings:
         verdict = judge(job, seen, self._clock.now(), self._grace)
         if verdict.status is job.status and not verdict.fields:
             return None
-        if verdict.status in FINAL and not (seen.record or seen.started):
+        if verdict.status in FINAL and _is_on_the_ground_that_it_did_not_start(verdict, seen):
             try:
                 if not never_starts(job):
                     return Change(job, Status.RUNNING, why="its command has started after all")
@@ -59,6 +59,10 @@ class Endings:
             events.emit("results.unreadable", job=job.text_id, directory=job.dir, error=str(error))
             return {"results": []}
         return {"results": [result.model_dump() for result in results], **({"results_cut": True} if cut else {})}
+
+
+def _is_on_the_ground_that_it_did_not_start(verdict: Verdict, seen: Observed) -> bool:
+    return seen.record is None and (not seen.started or verdict.fields["exit"]["reason"] == "never started")
 
 
 def record_of(directory: str | None, attempt: int) -> ExitRecord | None:

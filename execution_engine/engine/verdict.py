@@ -88,6 +88,8 @@ def _gone(job: Job, seen: Observed, now: datetime, grace: float) -> Verdict:
         return Verdict(Status.UNKNOWN, GONE_WITHOUT_RECORD)
     if not account.settled:
         reason = "no exit record"
+    elif account.presumed:  # also of a job that was seen running: a cluster says so before the script begins
+        reason = account.presumed
     elif seen.started:
         reason = "node lost" if account.code != 0 else "no exit record"
     else:

@@ -104,6 +104,8 @@ class Account:
     settled: bool = True
     """False: the script ended by itself, so there should be an exit record, which may be late: a network file system shows new
     files after a while.  `code` is no more than what the system saw"""
+    presumed: str | None = None
+    """the reason that holds if neither a start marker nor a record has come when the grace period is over"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def _not_started(job: TorqueJob, code: int, message: str) -> Account:
     files after a while.
     """
     if code in _NOT_RUN:
-        return Account(message=f"{message}; {_NOT_RUN[code]}")
+        return Account(message=f"{message}; {_NOT_RUN[code]}", presumed="never started")
     return Account("killed by the system" if job.host else "never started", message=message)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from execution_engine.clock import SystemClock
-from execution_engine.engine import status_actor
+from execution_engine.engine import file_system, status_actor
 from execution_engine.engine.actor import Workplace
 from execution_engine.engine.assembly import assemble, lane
 from execution_engine.engine.channel import Channel
@@ -136,6 +136,27 @@ def test_of_many_jobs_those_with_news_are_stored_and_no_record_is_missed(
         actor.turn()
     assert job(store, f"job{number - 1}").status is Status.FINISHED, "its system lists it still, its record tells its end"
     assert store.count() == {"pending": number - 3, "running": 1, "finished": 2}
+
+
+def test_a_file_system_that_comes_back_between_two_looks_costs_no_job_its_record(
+    tmp_path: Path, make_store: MakeStore, make_actor: MakeActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    one = on_system(1, tmp_path, "unknown")
+    store.insert([one])
+    directory, away = Path(one["dir"]), tmp_path / "away"
+    (away / ".execd").mkdir(parents=True)
+    leave_exit_record(away)
+    look = file_system.fault
+
+    def back_meanwhile(where: str | None, jobs_dir: Path) -> file_system.Fault | None:
+        directory.parent.mkdir(parents=True)
+        away.rename(directory)
+        return look(where, jobs_dir)
+
+    monkeypatch.setattr(file_system, "fault", back_meanwhile)
+    make_actor(store, Queue(tmp_path, {})).turn()
+    assert job(store, "job1").status is Status.FINISHED
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.FINISHED])

@@ -107,6 +107,13 @@ def test_a_job_that_stays_unknown_ends_in_error_after_the_grace_period() -> None
     assert (verdict.status, verdict.fields["exit"]["reason"]) == (Status.ERROR, "node lost")
 
 
+def test_a_job_that_its_node_could_not_run_never_started_although_it_was_seen_running() -> None:
+    account = Account(message="exit_status 127", presumed="never started")
+    for since, reason in ((GRACE - 1, None), (GRACE + 1, "never started")):
+        verdict = decide(job(Status.UNKNOWN, since), status=Status.UNKNOWN, account=account, started=True)
+        assert (verdict.fields.get("exit") or {}).get("reason") == reason
+
+
 def test_a_job_that_vanished_before_its_command_started_never_started() -> None:
     verdict = decide(job(Status.UNKNOWN, since=GRACE + 1), status=Status.UNKNOWN, started=False)
     assert verdict.fields["exit"]["reason"] == "never started"
