@@ -37,7 +37,8 @@ class StatusActor(LaneActor):
         self._endings = Endings(self.site.config, self.clock, self.beat)
         self.ask(self.system)
         self._read_last = 0
-        self._lost = 0
+        self._lost = self._changed = self._ended = self._notify = 0
+        """jobs of this turn: to be asked about in the accounting, with news, at their end, with somebody to be told"""
         self._fault: str | None = None
 
     def ask(self, system: ExecutionSystem) -> None:
@@ -62,18 +63,21 @@ class StatusActor(LaneActor):
 
     def _turn(self, *, asking: bool = True) -> None:
         now = self.clock.now()
-        self._lost, self._fault = 0, None
+        self._lost = self._changed = self._ended = self._notify = 0
+        self._fault = None
         here = self._here()
         free = [job for job in here if (until := _lease_until(job)) is None or until <= now]
-        changes = self._one_by_one(free) if self.careful and asking else self._look(free, asking=asking)
-        over = [change for change in changes if change.status in FINAL]
+        if self.careful and asking:
+            self._one_by_one(free)
+        else:
+            self._look(free, asking=asking)
         self.note_slow()
         self.note(
             did={
-                "active": len(here) - len(over),
-                "changed": len(changes),
-                "ended": len(over),
-                "notify": sum(1 for change in over if change.due_at is not None),
+                "active": len(here) - self._ended,
+                "changed": self._changed,
+                "ended": self._ended,
+                "notify": self._notify,
                 "lost": self._lost,
             }
         )
@@ -89,15 +93,20 @@ class StatusActor(LaneActor):
 
     # --- all at once
 
-    def _look(self, jobs: Sequence[Job | Followed], *, asking: bool = True) -> list[Change]:
-        """Asks about these jobs and stores what is new; returns the changes that took place."""
+    def _look(self, jobs: Sequence[Job | Followed], *, asking: bool = True) -> None:
+        """Asks about these jobs and stores what is new; no more than a few are held whole at a time."""
         records = self._records(jobs)
         unclear = [job for job in jobs if job.text_id not in records or not self.system.record_suffices]
         statuses = self._statuses(unclear) if asking else {}
-        whole = self._whole([job for job in jobs if job.text_id in records or _is_news(job, statuses)])
-        suspects = {job.text_id: job for job in whole if self._is_suspect(job) and job.text_id not in records}
-        done = self._settle([job for job in whole if job.text_id not in suspects], records, statuses)
-        return done + [change for job in suspects.values() for change in self._ask_alone(job)]
+        news = [job for job in jobs if job.text_id in records or _is_news(job, statuses)]
+        suspects: list[Job] = []
+        for first in range(0, len(news), _MOST_READ):
+            whole = self._whole(news[first : first + _MOST_READ])
+            aside = [job for job in whole if self._is_suspect(job) and job.text_id not in records]
+            suspects += aside
+            self._settle([job for job in whole if job not in aside] if aside else whole, records, statuses)
+        for job in suspects:
+            self._ask_alone(job)
 
     def _records(self, jobs: Sequence[Job | Followed]) -> _Records:
         """The exit records of these jobs: of so many at a time, in rotation, since the system tells of most ends itself."""
@@ -137,9 +146,9 @@ class StatusActor(LaneActor):
         read = self.store.on_system(self.lane, [job.id for job in jobs])
         return [job for job in read if brief.get(job.text_id) == job.attempt]
 
-    def _settle(self, jobs: Sequence[Job], records: _Records, statuses: _Statuses) -> list[Change]:
-        """Stores what is new of these jobs, a few at a time; returns the changes that took place."""
-        done: list[Change] = []
+    def _settle(self, jobs: Sequence[Job], records: _Records, statuses: _Statuses) -> int:
+        """Stores what is new of these jobs, a few at a time; returns how many changes took place."""
+        done = 0
         stored_at = self.clock.monotonic()
         new: list[Change] = []
         for job in jobs:
@@ -151,18 +160,21 @@ class StatusActor(LaneActor):
                 new, stored_at = [], self.clock.monotonic()
         return done + self._store(new)
 
-    def _store(self, changes: list[Change]) -> list[Change]:
+    def _store(self, changes: list[Change]) -> int:
         lost = self.apply(changes)
         done = [change for change in changes if str(change.job.id) not in lost]
         for change in done:
             tell_copies(change)
-        return done
+        over = [change for change in done if change.status in FINAL]
+        self._changed += len(done)
+        self._ended += len(over)
+        self._notify += sum(change.due_at is not None for change in over)
+        return len(done)
 
     # --- one by one
 
-    def _one_by_one(self, jobs: Sequence[Job | Followed]) -> list[Change]:
+    def _one_by_one(self, jobs: Sequence[Job | Followed]) -> None:
         """As `_look`, each job under a lease of its own: if this process dies of one, the lease names it."""
-        changes: list[Change] = []
         for each in jobs:
             self.beat()
             if not (health := self.system.probe()).ok:
@@ -174,26 +186,24 @@ class StatusActor(LaneActor):
             if self._is_suspect(job) and record_of(job.dir, job.attempt) is None:
                 self._set_aside(job)
                 continue
-            changes += self._look_at_claimed(job)
+            self._look_at_claimed(job)
             self.tell(progress=True)
         self.careful = False
-        return changes
 
-    def _ask_alone(self, job: Job) -> list[Change]:
+    def _ask_alone(self, job: Job) -> None:
         """A job that was set aside is asked about again when its time has come, after all others."""
         if job.due_at is not None and job.due_at > self.clock.now():
-            return []
+            return
         claimed = self.claim_one(job.id, job.status)
-        return self._look_at_claimed(claimed) if claimed is not None else []
+        if claimed is not None:
+            self._look_at_claimed(claimed)
 
-    def _look_at_claimed(self, job: Job) -> list[Change]:
+    def _look_at_claimed(self, job: Job) -> None:
         record = record_of(job.dir, job.attempt)
         records = {} if record is None else {job.text_id: record}
         statuses = {} if record is not None and self.system.record_suffices else self._statuses_of(job)
-        if done := self._settle([job], records, statuses):
-            return done
-        self.apply([Change(job, job.status)])
-        return []
+        if not self._settle([job], records, statuses):
+            self.apply([Change(job, job.status)])
 
     def _statuses_of(self, job: Job) -> _Statuses:
         try:
@@ -285,5 +295,6 @@ def _is_news(job: Job | Followed, statuses: _Statuses) -> bool:
 
 _GONE = FINAL | {Status.UNKNOWN}
 _MOST_READ = 500
+"""Exit records that a turn reads without news, and documents that it holds at a time."""
 _SET_ASIDE, _LONGEST_ASIDE = 30.0, 600.0
 """Seconds until a job is asked about again that was set aside; doubled each time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -178,3 +179,25 @@ def test_a_job_that_has_changed_when_it_is_claimed_is_given_back_at_once(
     assert left["lease"]["until"] is None
     assert (left["due_at"] is not None) == (status is Status.FINISHED), "its owner is still to be told, and without delay"
     assert left["due_at"] is None or left["due_at"] <= SystemClock().now()
+
+
+def test_of_many_jobs_with_news_few_are_held_whole_at_a_time(
+    tmp_path: Path, make_actor: MakeActor, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that was closed starts all that waited: the memory of the turn does not grow with them."""
+    store = make_store()
+    number = 1600
+    store.insert([on_system(each, tmp_path) for each in range(number)])
+    held: list[int] = []
+    look = store.on_system
+
+    def looked(*which: Any) -> list[Job]:
+        gc.collect()
+        held.append(sum(isinstance(each, Job) for each in gc.get_objects()))
+        return look(*which)
+
+    monkeypatch.setattr(store, "on_system", looked)
+    make_actor(store, Queue(tmp_path, {f"n{each}": Status.RUNNING for each in range(number)})).turn()
+    assert store.count() == {"running": number}
+    assert len(held) > 2
+    assert max(held) - held[0] < number / 2
