@@ -327,7 +327,9 @@ def test_a_job_that_runs_is_followed_though_the_id_that_was_stored_is_of_a_copy_
     assert until(lambda: told(engine, "job.second_copy"), "the journal has it")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a host another name in a namespace of its own")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can give a host another name in a namespace of its own: run bin/test as root"
+)
 @pytest.mark.parametrize("survives", [True, False], ids=["another name", "another container"])
 def test_running_jobs_are_followed_after_the_host_has_another_name(make_engine: MakeEngine, survives: bool) -> None:
     """A container that is made anew on the same volume has another name, and none of its processes."""

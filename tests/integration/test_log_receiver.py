@@ -202,7 +202,7 @@ def test_numbers_that_json_does_not_know_do_not_break_the_json_log(place: Path, 
     assert records(place)[0]["at"] == "Infinity"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can send as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can send as somebody else: run bin/test as root")
 def test_what_another_user_sends_is_not_believed(place: Path, receiver: LogReceiver) -> None:
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.connect(str(place / "log.sock"))

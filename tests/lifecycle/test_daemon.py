@@ -241,7 +241,7 @@ def test_a_plug_in_that_does_not_load_stops_the_start(make_engine: MakeEngine) -
     assert "bad.py:1" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else: run bin/test as root")
 def test_a_configuration_that_others_could_change_is_refused(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.file.chmod(0o666)

@@ -18,7 +18,9 @@ from tests.support import engines
 from tests.support.engine_fixtures import MakeEngine
 from tests.support.engines import ROOT, Engine
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users and give files away")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can become other users and give files away: run bin/test as root"
+)
 
 USER, OTHER = pwd.getpwnam("games"), pwd.getpwnam("daemon")
 SLOTS = {"here": {"class": "Local", "slots": 2}}

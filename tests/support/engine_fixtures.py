@@ -70,6 +70,6 @@ def small_disk(short_dir: Path) -> Iterator[Path]:
     directory.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(directory)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system to fill")
+        pytest.skip("only root can mount a small file system to fill: run bin/test as root")
     yield directory
     subprocess.run(["umount", "-l", str(directory)], check=True)

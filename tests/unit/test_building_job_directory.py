@@ -128,7 +128,7 @@ def test_a_shared_directory_that_others_could_change_is_not_used(config: Config,
     build(a_job(), config)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 def test_a_shared_directory_of_another_user_is_not_used(config: Config) -> None:
     place = directory_of(a_job(), config.jobs_dir).parent
     place.mkdir(parents=True)

@@ -209,7 +209,7 @@ def test_an_answer_that_took_long_is_no_difference_of_clocks() -> None:
 # --- files
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 def test_files_of_several_users_are_a_problem_and_nobody_is_told_to_take_what_is_anothers(execd: CommandLine) -> None:
     log = execd.config.log.file
     log.touch()
@@ -220,7 +220,7 @@ def test_files_of_several_users_are_a_problem_and_nobody_is_told_to_take_what_is
     assert "chown" not in owner["mend"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 def test_what_one_start_as_root_left_is_for_root_to_give_back(execd: CommandLine) -> None:
     execd.config.log.file.touch()
     for path in (execd.config.run_dir, execd.config.jobs_dir, execd.config.database.file):

@@ -120,7 +120,7 @@ def fail_all(execd: CommandLine) -> None:
         client.store.apply([Change(job, Status.ERROR) for job in jobs], "test", SystemClock().now())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 def test_a_file_of_another_user_than_its_directory_is_not_read(directory: Path) -> None:
     """As a hard link to it would be, where the kernel lets users make one."""
     (directory / "stdout").write_text("secret")

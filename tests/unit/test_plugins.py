@@ -17,7 +17,7 @@ from execution_engine import plugins
 from execution_engine.errors import PluginError
 from tests.support.plugin_state import Undo, plugins_as_before
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 
 
 @pytest.fixture(autouse=True)

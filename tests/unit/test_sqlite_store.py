@@ -179,7 +179,7 @@ def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, ordinary_u
 
 # --- who makes it, and which one it is
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run bin/test as root")
 
 
 def test_who_only_asks_makes_no_database(path: Path) -> None:
