@@ -159,7 +159,9 @@ class SubmitActor(LaneActor):
         unsure: list[Change] = []
         for job, native in self._find(begun):
             self.beat()
-            if isinstance(native, Exception):
+            if isinstance(native, ExecutionSystemError) and native.transient:
+                unsure.append(Change(job, job.status, due_at=self.due_in(self.settings.retry_delay.max / 4)))
+            elif isinstance(native, Exception):
                 unsure.append(self._unsure(job, native, "find"))
             elif native is not None:
                 adopted.append(self._submitted(job, Started(native), why="found in the system under its name"))
@@ -168,21 +170,23 @@ class SubmitActor(LaneActor):
         return adopted, [claimed for claimed in claims if str(claimed.job.id) not in known]
 
     def _find(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
-        """The native ids under which the system has these jobs; a job that cannot be looked for has the exception."""
+        """The native ids under which the system has these jobs; a job that cannot be looked for has the exception.
+
+        Raises ExecutionSystemError (transient) in an outage.  Where the system is well, and something that only some jobs need
+        does not answer (an accounting), these wait, and are not asked about one by one.
+        """
         found: set[str] = set()
         try:
             for job, native in self.system.find_many(jobs) if jobs else ():
                 found.add(job.text_id)
                 yield job, native
         except Exception as error:
-            if isinstance(error, ExecutionSystemError) and error.transient:
+            waits = isinstance(error, ExecutionSystemError) and error.transient
+            if waits and not is_healthy(self.system):
                 raise
-            if len(jobs) == 1:
-                yield jobs[0], error
-                return
             for job in jobs:
                 if job.text_id not in found:
-                    yield from self._find([job])
+                    yield from [(job, error)] if waits or len(jobs) == 1 else self._find([job])
 
     def _tell_adopted(self, adopted: Iterable[Change], lost: Collection[str]) -> None:
         for change in adopted:

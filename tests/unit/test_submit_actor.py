@@ -19,7 +19,7 @@ from execution_engine.jobs.job import Job
 from execution_engine.jobs.status import Status
 from execution_engine.store.job_store import Claimed, Filter, Query, Work
 from execution_engine.store.sqlite import SqliteJobStore
-from execution_engine.systems.execution_systems import Context, ExecutionSystem, Options
+from execution_engine.systems.execution_systems import Context, ExecutionSystem, Health, Options
 from tests.support.building import configuration
 from tests.support.clocks import HeldClock
 from tests.support.jobs import a_job
@@ -86,6 +86,51 @@ def test_a_job_that_cannot_be_looked_for_keeps_no_other_back_and_ends_in_no_erro
         work(site, store, clock, Touchy(Context("here", tmp_path), Options()))
         clock.move(31)
     assert store.count() == {"submitted": JOBS - 1, "submitting": 1}, "its system may have it"
+
+
+def test_a_job_of_which_only_a_silent_accounting_could_tell_keeps_the_lane_open(
+    tmp_path: Path, clock: HeldClock, store: SqliteJobStore
+) -> None:
+    """It was started, and has left the queue; the queue answers, and takes jobs."""
+
+    class Deaf(ExecutionSystem):
+        """Its accounting cannot be asked."""
+
+        asked = 0
+
+        def run(self, job: Job) -> str:
+            return job.text_id
+
+        def get_status(self, job: Job) -> Status:
+            return job.status
+
+        def kill(self, job: Job) -> None:
+            raise NotImplementedError
+
+        def find_many(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+            self.asked += 1
+            yield from ((job, "7") for job in jobs if job.name == "queued")
+            if any(job.name == "gone" for job in jobs):
+                raise ExecutionSystemError("qacct gave no answer within 50 s", transient=True)
+
+        def probe(self) -> Health:
+            return Health(True)
+
+    site = assemble(configuration(tmp_path, engine={"actor_linger": 0}))
+    execution = {"lane": lane(site.systems["here"]), "system": "here", "name": "n"}
+    begun = {"status": "submitting", "due_at": clock.now(), "execution": execution}
+    store.insert([{**a_job(_id=f"{name}{each}", name=name), **begun} for each in range(2) for name in ("gone", "queued")])
+    store.insert([{**a_job(_id="new"), **begun, "status": "to be submitted"}])
+    system = Deaf(Context("here", tmp_path), Options())
+    for _ in range(3):
+        work(site, store, clock, system)
+    assert system.asked == 1, "and the accounting is not asked for each of them, nor again and again"
+    assert store.count() == {"submitted": 3, "submitting": 2}
+    clock.move(60)
+    work(site, store, clock, system)
+    assert system.asked == 2
+    assert a_document(store, "gone0").lease.crashes == 0
+    assert a_document(store, "gone0").status is Status.SUBMITTING
 
 
 class Ahead(ExecutionSystem):
