@@ -223,11 +223,15 @@ class Master:
         systemd.notify(WATCHDOG="1")
 
     def _accept(self, fd: int) -> None:
-        """The monitor has found all of it good: the next one gets the very same."""
+        """The monitor has found all of it good: the next one, of its version, gets the very same."""
         os.close(self._accepted)
         self._accepted = fd
-        self._config = Accepted.from_file(fd).config
-        self._log.reconfigure(self._config.log)
+        try:
+            self._config = Accepted.from_file(fd).config
+        except DaemonError as error:
+            events.emit("reload.refused", problems=[str(error)])
+        else:
+            self._log.reconfigure(self._config.log)
 
     def _failed(self, message: Message) -> None:
         """The monitor cannot start.  At the start of the engine that is the end; later it is tried again, with back-off."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from execution_engine import events
@@ -23,12 +25,19 @@ class MonitorTrouble:
         self._since = self._since or self._clock.now().isoformat()
         self._count += 1
         told = {"what": "monitor", "since": self._since, "error": how, "count": self._count}
-        try:
+        with self._writing():
             state.write(self._run_dir, state.MONITOR, told)
-        except OSError as error:
-            events.emit("state.unwritable", directory=str(self._run_dir), error=str(error))
 
     def over(self) -> None:
         """A monitor works."""
         self._since, self._count = "", 0
-        (self._run_dir / state.MONITOR).unlink(missing_ok=True)
+        with self._writing():
+            (self._run_dir / state.MONITOR).unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Into the run directory, whose disk may be full, or away."""
+        try:
+            yield
+        except OSError as error:
+            events.emit("state.unwritable", directory=str(self._run_dir), error=str(error))
