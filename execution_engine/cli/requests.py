@@ -81,10 +81,10 @@ def _command(what: str) -> click.Command:
 
 
 def _request(client: Client, what: str, ids: Collection[Any], *, as_json: bool) -> None:
-    asked = client.request(ids, what)
+    asked = dict.fromkeys(client.request(ids, what))
     others = client.statuses([job for job in ids if job not in asked])
     if as_json:
-        print_json({"requested": asked, "refused": others})
+        print_json({"requested": list(asked), "refused": others})
     else:
         for job in asked:
             click.echo(f"{job}: {what} requested")
@@ -121,14 +121,17 @@ def _selected(session: Session, client: Client, what: str, conditions: Mapping[s
         expected = ", ".join(status.value for status in Status if status in sensible)
         raise click.UsageError(f"--status: {what} makes sense for jobs that are {expected}.")
     statuses = sensible.intersection(conditions["statuses"] or sensible)
-    found = client.store.find(selection(session, **{**conditions, "statuses": sorted(statuses)}), fields=FIELDS)
+    wanted = selection(session, **{**conditions, "statuses": sorted(statuses)})
+    found = client.store.find(wanted, fields=FIELDS)
     first = list(islice(found, MOST_SHOWN))
-    ids = [document["_id"] for document in chain(first, found)]
+    ids = dict.fromkeys(document["_id"] for document in chain(first, found))
+    # again: one that an engine took up for the first time meanwhile may have been passed over, which happens to no job twice
+    ids |= dict.fromkeys(document["_id"] for document in client.store.find(wanted, fields=("status",)))
     if not ids:
         click.echo(f"There is no such job to {what}: nothing was requested.", err=True)
     elif ask:
         confirm(session, what, what.capitalize(), first, len(ids))
-    return ids
+    return list(ids)
 
 
 def confirm(session: Session, command: str, words: str, first: list[dict[str, Any]], total: int) -> None:
