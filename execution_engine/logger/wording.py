@@ -42,6 +42,9 @@ TRANSITION = "job.transition"
 WORDINGS: dict[str, Wording] = {
     "engine.started": Wording(Level.INFO, "execd starts[ with {config}][ in {run_dir}]"),
     "database.made": Wording(Level.INFO, "made a new database: {path}", kept=True),
+    "database.upgrade": Wording(
+        Level.INFO, "brings the database {path} from schema {old} to {new}; with many jobs it takes a while"
+    ),
     "database.index": Wording(Level.INFO, "makes the index {index}; with many jobs it takes a while"),
     "database.index.made": Wording(Level.INFO, "made the index {index}[ in {seconds}]"),
     "engine.ready": Wording(Level.INFO, "engine[ {engine}] takes jobs", kept=True),

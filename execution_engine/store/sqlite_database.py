@@ -203,6 +203,8 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, create: bool) -> boo
             f"the database {path} was written by an older execd (schema {version}, this one needs {VERSION}); "
             "`execd restart` brings it up to date"
         )
+    if version:
+        events.emit("database.upgrade", path=str(path), old=version, new=VERSION)
     for schema in SCHEMAS[version:]:
         for statement in schema.split(";\n"):
             connection.execute(statement)

@@ -110,7 +110,9 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
         opened(path)
 
 
-def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(path: Path) -> None:
+def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(sqlite_database.events, "emit", lambda event, **facts: told.append((event, facts)))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(f"{SCHEMAS[0]}; PRAGMA user_version = 1")
         columns = "id, text_id, status, created, lease_token, crashes, crash, priority, engine, app"
@@ -124,6 +126,7 @@ def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(path
         assert store.count() == {"finished": 1}
         assert store.engines.all() == store.journal.select() == []
         assert store.inspection.wrong_indexes() == []
+    assert told == [("database.upgrade", {"path": str(path), "old": 1, "new": VERSION})]
 
 
 def test_the_database_of_another_program_is_refused(path: Path) -> None:
