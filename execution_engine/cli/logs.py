@@ -120,10 +120,15 @@ class _Followed:
 
 
 def _follow(client: Client, job_id: Any, *, stderr: bool, tail: int | None) -> None:
-    """Copies the output as it grows.  The status is read before the file: what a job that has ended wrote is all there."""
+    """Copies the output as it grows.  The status is read before the file: what a job that has ended wrote is all there.
+
+    The whole document, which may be large, is read when the status is another.
+    """
+    document: Document = {}
     with closing(_Followed(tail)) as followed:
         while True:
-            document = client.get(job_id)
+            if client.statuses([job_id]).get(job_id) != status_of(document) or not document:
+                document = client.get(job_id)
             ended = status_of(document) in FINAL
             try:
                 followed.look(document, stderr=stderr)
