@@ -33,8 +33,8 @@ class Fragile(ABC):
         """The `database` section of an engine's configuration."""
 
     @abstractmethod
-    def take_away(self, chance: random.Random) -> None:
-        """Makes it unreachable."""
+    def take_away(self, chance: random.Random) -> str:
+        """Makes it unreachable; returns how."""
 
     def give_back(self) -> None:
         """Undoes that; harmless when it is there, and in any thread."""
@@ -69,13 +69,14 @@ class File(Fragile):
     def settings(self) -> dict[str, Any]:
         return {"url": f"sqlite:///{self._file}"}
 
-    def take_away(self, chance: random.Random) -> None:
+    def take_away(self, chance: random.Random) -> str:
         self.away = chance.choice(["moved", "locked"])
         if self.away == "moved":
             self._place.rename(self._elsewhere)
-            return
+            return self.away
         self._lock = sqlite3.connect(self._file, isolation_level=None, timeout=30, check_same_thread=False)
         self._lock.execute("BEGIN EXCLUSIVE")
+        return self.away
 
     def _give_back(self) -> None:
         if self._lock is None:
@@ -109,9 +110,10 @@ class Server(Fragile):
     def settings(self) -> dict[str, Any]:
         return {"url": self._server.url, "name": "chaos", "timeout": "5s"}
 
-    def take_away(self, chance: random.Random) -> None:  # noqa: ARG002 - there is one way only
+    def take_away(self, chance: random.Random) -> str:  # noqa: ARG002 - there is one way only
         self.away = "killed"
         self._server.stop()
+        return "killed"
 
     def _give_back(self) -> None:
         self._server.start()
@@ -138,9 +140,10 @@ class Replicas(Fragile):
     def settings(self) -> dict[str, Any]:
         return {"url": self._set.url, "name": "chaos", "timeout": "5s"}
 
-    def take_away(self, chance: random.Random) -> None:
-        (self.away,) = chance.choices(list(self.WAYS), list(self.WAYS.values()))
-        match self.away:
+    def take_away(self, chance: random.Random) -> str:
+        (how,) = chance.choices(list(self.WAYS), list(self.WAYS.values()))
+        self.away = how
+        match how:
             case "stepped down":
                 self._set.step_down(seconds=3)
             case "primary killed":
@@ -150,6 +153,7 @@ class Replicas(Fragile):
             case "no majority":
                 for node in self._set.secondaries():
                     node.pause()
+        return how
 
     def _give_back(self) -> None:
         self._set.mend()

@@ -222,8 +222,8 @@ class Storm:
     def _take_database_away(self) -> None:
         if self._starting or self.database.away:
             return  # an engine that starts takes a file that is gone for one that was never there
-        self.database.take_away(self._chance)
-        self.account.blows[f"database {self.database.away}"] += 1
+        how = self.database.take_away(self._chance)
+        self.account.blows[f"database {how}"] += 1
         _soon(self._chance.uniform(0.05, _LONGEST_OUTAGE), self.database.give_back)
 
     def _hit(self, blow: signal.Signals) -> None:
