@@ -65,7 +65,7 @@ class AccountingActor(LaneActor):
         except Exception as error:  # noqa: BLE001 - an administrator's class may raise anything
             self._tell_fault("", error)
             for job in jobs:
-                yield job, self._account(job)
+                yield from self._account(job)
 
     def _one_by_one(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Account | None]]:
         """Each under a lease of its own: if this process dies of one, the lease names it, and it is judged without."""
@@ -76,16 +76,16 @@ class AccountingActor(LaneActor):
             if job is None:
                 continue
             self._asked[job.text_id] = self.clock.monotonic()
-            yield job, None if job.lease.crashes >= self.settings.crashes else self._account(job)
+            yield from [(job, None)] if job.lease.crashes >= self.settings.crashes else self._account(job)
             self.tell(progress=True)
         self.careful = False
 
-    def _account(self, job: Job) -> Account | None:
+    def _account(self, job: Job) -> Iterator[tuple[Job, Account | None]]:
         try:
-            return self.system.account(job, None)
+            yield from self.system.accounts([job])
         except Exception as error:  # noqa: BLE001 - as in _accounts
             self._tell_fault(job.text_id, error)
-            return None
+            yield job, None
 
     def _settle(self, job: Job, account: Account | None) -> list[Change]:
         """Stores what became of the job, unless its record has come meanwhile: that is the status actor's to read."""

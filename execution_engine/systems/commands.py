@@ -13,6 +13,10 @@ from execution_engine.errors import ExecutionSystemError
 _LONGEST_COMPLAINT = 500
 
 
+class NoAnswer(ExecutionSystemError):
+    """A command did not end in time: it says nothing, and may do so later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a command said, and its exit code."""
@@ -50,9 +54,7 @@ class Commands:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ExecutionSystemError(
-                f"{self.who}: {words[0]} gave no answer within {self.timeout:g} s", transient=True
-            ) from None
+            raise NoAnswer(f"{self.who}: {words[0]} gave no answer within {self.timeout:g} s", transient=True) from None
         except OSError as error:
             raise ExecutionSystemError(
                 f"{self.who}: cannot run {words[0]} in {self.directory}: {error.strerror}", transient=True

@@ -18,6 +18,7 @@ from execution_engine.errors import ExecutionSystemError
 from execution_engine.jobs.exit_record import ExitRecord
 from execution_engine.jobs.job import Job
 from execution_engine.systems import execution_systems, ogs_commands
+from execution_engine.systems.commands import NoAnswer
 from execution_engine.systems.drmaa import DrmaaSystem, came_back, was_killed_by_us, was_started
 from execution_engine.systems.drmaa_options import AbsolutePath, DrmaaOptions, Duration
 from execution_engine.systems.execution_systems import Account
@@ -136,7 +137,9 @@ class OGS(DrmaaSystem[QueuedJob]):
         return None if record is not None else next((account for _, account in self.accounts([job])), None)
 
     def accounts(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Account | None]]:
-        """What is known without the accounting comes first.  Nothing is said of a job while the queue cannot be asked."""
+        """What is known without the accounting comes first.  Nothing is said of a job while the queue cannot be asked, nor
+        while the accounting takes longer than it may.
+        """
         gone: list[Job] = []
         for job in jobs:
             try:
@@ -150,6 +153,8 @@ class OGS(DrmaaSystem[QueuedJob]):
             else:
                 gone.append(job)
         for job, records in self._records(gone):
+            if isinstance(records, NoAnswer):
+                continue
             if isinstance(records, ExecutionSystemError):
                 yield job, Account(message=f"the accounting cannot be asked: {records}")
             else:
