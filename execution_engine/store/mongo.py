@@ -242,11 +242,11 @@ class MongoJobStore(JobStore):
 
     def count(self) -> dict[str, int]:
         each: list[dict[str, Any]] = [
-            {"$match": {"status": mongo_queries.A_TEXT}},
+            {"$match": {"status": {"$gte": ""}}},  # what the index tells alone; a list with a text in it is found as well
             {"$group": {"_id": "$status", "count": {"$sum": 1}}},
         ]
         with self._talking():
-            return {found["_id"]: found["count"] for found in self._jobs.aggregate(each)}
+            return {one["_id"]: one["count"] for one in self._jobs.aggregate(each) if isinstance(one["_id"], str)}
 
     def lanes(self) -> dict[str, dict[str, int]]:
         lanes: dict[str, dict[str, int]] = {}
