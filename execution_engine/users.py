@@ -12,6 +12,8 @@ from errno import ELOOP
 from pathlib import Path
 
 _MAX_LINKS = 40
+_was_root = False
+"""Whether root became this process' user: to it alone one says how to give that user what is root's."""
 
 
 def name_of(uid: int) -> str:
@@ -41,7 +43,7 @@ def nearest(path: Path) -> tuple[Path, int]:
 def making(directory: Path, owner: int) -> str:
     """What to do about a directory that this process' user cannot write or make; `owner`: of the nearest that is there."""
     user = os.geteuid()
-    if owner not in (0, user):
+    if owner not in (0, user) or (owner != user and directory == nearest(directory)[0] and not _was_root):
         return as_user(owner)
     place = shlex.quote(str(directory))
     if owner == user:
@@ -66,6 +68,7 @@ def become(name: str | None) -> bool:
     Returns whether it did.  Does nothing for anybody but root, nor for root itself or None.  Raises KeyError for a user who does
     not exist.
     """
+    global _was_root
     if name is None or os.geteuid() != 0:
         return False
     user = pwd.getpwnam(name)
@@ -74,6 +77,7 @@ def become(name: str | None) -> bool:
     os.initgroups(name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    _was_root = True
     os.environ.update(HOME=user.pw_dir, USER=name, LOGNAME=name, SHELL=user.pw_shell or "/bin/sh")
     return True
 
@@ -98,8 +102,10 @@ def fault(path: Path, *, own: bool = False, it: Path | None = None) -> str | Non
         if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not (sticky and is_above):
             return f"others could change {named} (mode {stat.S_IMODE(status.st_mode):04o}); {_closing(step, sticky=sticky)}"
     if own and there and steps[-1][1].st_uid != user:
-        name = shlex.quote(name_of(user))
-        return f"it belongs to root, not to the engine's user; as root: chown {name} {shlex.quote(str(path))}"
+        name = name_of(user)
+        if not _was_root:
+            return f"it belongs to user root, not to {name}; {as_user(0)}"
+        return f"it belongs to root, not to the engine's user; as root: chown {shlex.quote(name)} {shlex.quote(str(path))}"
     return None
 
 

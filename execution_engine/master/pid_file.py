@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 
 from execution_engine.errors import DaemonError
+from execution_engine.users import as_user, name_of, nearest
 
 PID_FILE = "execd.pid"
 
@@ -94,7 +95,7 @@ def holder(run_dir: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DaemonError(f"the pid file {run_dir / PID_FILE} cannot be read: {error.strerror}") from None
+        raise DaemonError(f"the pid file {run_dir / PID_FILE} cannot be read: {error.strerror}{_whose(error, run_dir)}") from None
     try:
         asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
@@ -105,3 +106,11 @@ def holder(run_dir: Path) -> int | None:
     if pid <= 0:
         raise DaemonError(f"{run_dir} belongs to an engine in another container or on another host; ask it there")
     return int(pid)
+
+
+def _whose(error: OSError, run_dir: Path) -> str:
+    """As whom to call, when it is another user's."""
+    place, owner = nearest(run_dir)
+    if not isinstance(error, PermissionError) or owner == os.geteuid():
+        return ""
+    return f"; {place} belongs to user {name_of(owner)}: {as_user(owner)}"

@@ -241,3 +241,20 @@ def test_root_ends_no_process_because_of_a_run_directory_of_another_user(make_si
     engine.change(user=USER.pw_name)
     engine.stop()
     assert engine.execd("status", check=False).returncode == 3
+
+
+def test_who_meets_the_engine_of_root_is_told_to_call_as_root_and_never_to_take_its_files(
+    make_engine: MakeEngine, short_dir: Path
+) -> None:
+    short_dir.chmod(0o755)
+    engine = make_engine(execution_systems=SLOTS)
+    engine.start()
+    for words in (["jobs"], ["submit", "--", "true"], ["logs", "1"], ["doctor"], ["status"], ["stop"], ["check"]):
+        done = engine.execd(*words, check=False, through=as_user(USER))
+        said = done.stdout + done.stderr
+        assert done.returncode == 1, f"{words}: {said}"
+        assert "run this as that user" in said, f"{words}: {said}"
+        for wrong in ("chown", "install -d", "pid 0", "Traceback"):
+            assert wrong not in said, f"{words}: {said}"
+    assert f"cannot be seen by user {USER.pw_name}" in engine.execd("doctor", check=False, through=as_user(USER)).stdout
+    engine.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from execution_engine.errors import NoSuchJob
 from execution_engine.quantities import format_duration
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import JobStore
+from execution_engine.users import name_of
 
 _DEATHS = {
     "actor.crashed": "an actor died",
@@ -37,6 +39,9 @@ _LATE = 5.0
 def here(patient: Patient) -> Iterator[Finding]:
     """The engine of this run directory."""
     pid = patient.master()
+    if pid == 0 and (why := patient.why_unseen()):
+        yield problem("engine", f"cannot be seen by user {name_of(os.geteuid())}: {why}")
+        return
     if pid is None:
         yield warning("engine", "is not running: jobs wait", "execd start")
         return

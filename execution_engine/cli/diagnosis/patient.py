@@ -61,6 +61,14 @@ class Patient:
         except DaemonError:
             return 0
 
+    def why_unseen(self) -> str | None:
+        """Why the engine that runs here cannot be named, and what to do; None: it can, or none runs."""
+        try:
+            holder(self.config.run_dir)
+        except DaemonError as error:
+            return str(error)
+        return None
+
     def state(self) -> dict[str, Any]:
         """What the engine here told of itself last."""
         return state.of_engine(self.config.run_dir)
