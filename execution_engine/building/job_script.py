@@ -9,6 +9,8 @@ command is done by builtins.  What it does, in order:
 - makes the start marker (O_EXCL).  A copy of the script that finds it there adds a line about itself to `.execd/copies` and ends
   with 0 at once: a command is never run twice;
 - opens the exit record, which the command does not inherit: whatever a job does to its directory, its end can be written;
+- does the prologue of its system, if that has one, and goes back to the job's directory; the record says so when it was not the
+  command that ended but the prologue, whatever its code;
 - runs the command with stdin /dev/null and `stdout` and `stderr` in the job's directory.  As anywhere, a program that is not
   found gives 127, one that cannot be executed 126, one that signal n ended 128 + n;
 - hands HUP, TERM, USR1, USR2 and XCPU on to the command, once each, and INT and QUIT as TERM.  The command has to be in the
@@ -38,6 +40,8 @@ from execution_engine.jobs.exit_record import (
     COPY_HEAD,
     END_MARK,
     EXIT_HEAD,
+    IN_PROLOGUE,
+    READY,
     RECORD,
     START_HEAD,
     START_MARKER,
@@ -56,7 +60,7 @@ execd_pass() {{
     execd_signal=$1
     if [ -n "$!" ]; then kill -s "$1" "$!" 2>/dev/null; else execd_early=$1; fi
 }}
-execd_signal= execd_early= execd_host= execd_code=
+execd_signal= execd_early= execd_host= execd_code= execd_in=
 trap 'execd_pass TERM' TERM INT QUIT
 trap 'execd_pass HUP' HUP
 trap 'execd_pass USR1' USR1
@@ -80,7 +84,7 @@ command exec 9>>{record} || execd_fail 'cannot make {record}; the command was no
 {{ read -r execd_host </proc/sys/kernel/hostname; }} 2>/dev/null
 echo "{start_head} attempt={attempt} pid=$$ host=$execd_host {end}" >>{marker} ||
     execd_fail 'cannot write {marker}; the command was not run'
-
+{ready}
 execd_command() {{ # the arguments are words to put before the command
     [ -z "$execd_early" ] || exec /bin/sh -c 'kill -s "$0" $$' "$execd_early"
 {environment}
@@ -90,17 +94,17 @@ execd_command() {{ # the arguments are words to put before the command
 }}
 execd_record() {{
     times
-    echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host {end}"
+    echo "{exit_head} code=$execd_code attempt={attempt} host=$execd_host$execd_in {end}"
 }}
 
 {umask}if [ "${{1-}}" = foreground ]; then
-    (execd_command) </dev/null >stdout 2>stderr 9>&-
+    (execd_command) </dev/null >stdout 2>stderr {unread}9>&-
     execd_code=$?
 else
     {{
         if env --default-signal=INT,QUIT true; then set -- env --default-signal=INT,QUIT; else set --; fi 2>/dev/null
         execd_command "$@"
-    }} </dev/null >stdout 2>stderr 9>&- &
+    }} </dev/null >stdout 2>stderr {unread}9>&- &
     wait "$!"
     execd_code=$?
     while [ -n "$execd_signal" ]; do # the signal may have ended the wait, not the command
@@ -117,13 +121,21 @@ else
     done
 fi
 trap '' HUP INT QUIT TERM USR1 USR2 XCPU
-
+{look}
 execd_record >&9 || execd_fail "cannot write {record}; the command ended with $execd_code"
 if [ ! -s {directory}/{record} ] && [ ! -e {directory}/{kept} ]; then # the command took away, moved or replaced what was here
     execd_record >{spare} || execd_fail "cannot write a record beside the directory; the command ended with $execd_code"
 fi
 case $execd_code in 99 | 100) exit 1 ;; esac
 exit $execd_code
+"""
+
+_PROLOGUE = """\
+execd_prologue() {{ eval {lines}; }}
+execd_prologue 8>&- 9>&-
+command cd {directory} || {{ echo 'execd: after the prologue the directory of the job cannot be entered' >&2; exit 1; }}
+echo ready >&8 || exit 1
+exec 8>&-
 """
 
 
@@ -145,12 +157,23 @@ def job_script(job: Job, directory: Path, surroundings: Surroundings = Surroundi
         exit_head=EXIT_HEAD,
         end=END_MARK,
         environment=environment_lines(job, directory),
-        prologue=_prologue(surroundings.prologue),
+        **_prologue(surroundings.prologue, directory),
         command=command_line(job.command, interpreter),
         umask="" if umask == PRIVATE else f"umask {umask:03o}\n",
     )
 
 
-def _prologue(lines: str) -> str:
-    """In a function, so that the command keeps its arguments; by `eval`, so that a mistake in it does not spoil the script."""
-    return f"execd_prologue() {{ eval {quote(lines)}; }}\nexecd_prologue\n" if lines.strip() else ""
+def _prologue(lines: str, directory: Path) -> dict[str, str]:
+    """In a function, so that the command keeps its arguments; by `eval`, so that a mistake in it does not spoil the script.
+
+    Wherever it goes, the command begins in the job's directory.  That it came to its end is said by a line that is read through a
+    descriptor from before: a command can take away all files, and a prologue may end its shell in any way.
+    """
+    if not lines.strip():
+        return dict.fromkeys(("prologue", "ready", "unread", "look"), "")
+    return {
+        "ready": f"command exec 8>>{READY} 7<{READY} || execd_fail 'cannot make {READY}; the command was not run'\n",
+        "unread": "7<&- ",
+        "prologue": _PROLOGUE.format(lines=quote(lines), directory=quote(str(directory))),
+        "look": f"read -r execd_ready <&7 || execd_in=' in={IN_PROLOGUE}'\n",
+    }

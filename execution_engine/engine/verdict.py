@@ -64,7 +64,7 @@ def _ended(job: Job, record: ExitRecord, account: Account | None, now: datetime)
         "times.ended": ended,
         "usage": {"memory": None, **measured, **{key: value for key, value in usage.items() if value is not None}},
     }
-    if record.code == 0 and reason is None:
+    if record.code == 0 and reason is None and not record.in_prologue:
         return Verdict(Status.FINISHED, "exit code 0", {**fields, "exit": {"code": 0, "signal": None, "reason": None}})
     return _failed(job, record.code, record.signal, reason or _reason(job, record), account, fields)
 
@@ -122,4 +122,6 @@ def _reason(job: Job, record: ExitRecord) -> str:
         return "killed"
     if record.signal:
         return "signal"
+    if record.in_prologue:
+        return "prologue failed"
     return {127: "command not found", 126: "command not executable"}.get(record.code, "exit code")

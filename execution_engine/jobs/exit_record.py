@@ -11,8 +11,9 @@ start marker itself (`execd-never-1`): a script that comes later finds it, and r
 
     0m0.000000s 0m0.010000s 0m2.400000s 0m0.030000s execd-exit-1 code=0 attempt=1 host=node7 end
 
-The record is opened before the command starts, so it is empty while that runs.  A job that takes away, moves or replaces its
-directory has another record beside it, `.ID.ATTEMPT.exit`.
+The record is opened before the command starts, so it is empty while that runs.  It says `in=prologue` when the prologue of the
+job's system ended and the command was not reached.  A job that takes away, moves or replaces its directory has another record
+beside it, `.ID.ATTEMPT.exit`.
 
 A line is whole or it is not there: it is written in one piece and carries an end mark; a reader that does not find the mark
 (a full disk, a network file system that shows the file late) takes it as absent and reads again later.
@@ -35,6 +36,10 @@ from execution_engine.descriptors import open_up
 RECORD = ".execd/exit"
 START_MARKER = ".execd/started"
 COPIES = ".execd/copies"
+READY = ".execd/ready"
+"""Where the script notes that the prologue of the job's system came to its end."""
+IN_PROLOGUE = "prologue"
+"""In a record's field `in`: the command was not reached."""
 JOB_SCRIPT = ".execd/job_script"
 END_MARK = "end"
 EXIT_HEAD = "execd-exit-1"
@@ -64,6 +69,8 @@ class ExitRecord:
     ended: float | None = None
     wall: float | None = None
     cpu: float | None = None
+    in_prologue: bool = False
+    """The prologue ended, not the command, which was never reached."""
 
     @property
     def signal(self) -> str | None:
@@ -101,7 +108,8 @@ def _exit_record(path: str, directory: Path) -> ExitRecord | None:
     begun = _written(f"{directory}/{START_MARKER}")
     wall = None if begun is None else max(0.0, round(found.written - begun, 3))
     started = None if wall is None else found.written - wall
-    return ExitRecord(code, attempt, found.fields.get("host", ""), started, found.written, wall, _cpu(found.before))
+    in_prologue = found.fields.get("in") == IN_PROLOGUE
+    return ExitRecord(code, attempt, found.fields.get("host", ""), started, found.written, wall, _cpu(found.before), in_prologue)
 
 
 def find_exit_record(directory: Path, attempt: int) -> ExitRecord | None:

@@ -7,6 +7,7 @@ REASONS = {
     "signal": "a signal that nobody here sent ended the command, or it ended with such a code itself",
     "command not found": "the shell did not find the command (exit code 127)",
     "command not executable": "the command could not be executed (exit code 126)",
+    "prologue failed": "the `prologue` of its execution system ended before the command was started; `stderr` may say why",
     "walltime": "the job ran longer than its `resources.walltime`",
     "memory": "the job used more than its `resources.memory`",
     "cpu time": "the job used more processor time than it may",
@@ -25,6 +26,15 @@ REASONS = {
 """`exit.reason`: every value that it can have."""
 
 OF_THE_SITE = frozenset(
-    {"node lost", "killed by the system", "rerun", "never started", "no exit record", "build failed", "actor crashed"}
+    {
+        "prologue failed",
+        "node lost",
+        "killed by the system",
+        "rerun",
+        "never started",
+        "no exit record",
+        "build failed",
+        "actor crashed",
+    }
 )
 """Those that an administrator looks into.  All others are about the job: its owner does."""

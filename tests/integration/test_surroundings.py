@@ -27,9 +27,16 @@ WORD = 32 * os.sysconf("SC_PAGE_SIZE")
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """`run(command, surroundings, **fields)` gives the exit code, stdout and stderr of a job."""
 
-    def done(command: Any, surroundings: Surroundings = Surroundings(), **fields: Any) -> tuple[int, str, str]:  # noqa: B008
-        directory = build(a_job(command=command, **fields), configuration(tmp_path), surroundings=surroundings)
-        subprocess.run([*SHELLS[request.param], str(directory / JOB_SCRIPT)], env={}, cwd="/", timeout=20, check=False)
+    def done(
+        command: Any,
+        surroundings: Surroundings = Surroundings(),  # noqa: B008 - it is frozen
+        root: Path = tmp_path,
+        *,
+        argument: tuple[str, ...] = (),
+        **fields: Any,
+    ) -> tuple[int, str, str]:
+        directory = build(a_job(command=command, **fields), configuration(root), surroundings=surroundings)
+        subprocess.run([*SHELLS[request.param], str(directory / JOB_SCRIPT), *argument], env={}, cwd="/", timeout=20, check=False)
         record = read_exit_record(directory)
         assert record is not None
         return record.code, (directory / "stdout").read_text(), (directory / "stderr").read_text()
@@ -86,11 +93,54 @@ def test_a_prologue_is_done_before_each_command_in_its_shell(run: Run) -> None:
     assert run('echo "$LOADED $#"', before, _id="string")[1] == "it's 2 1 0\n"
 
 
-@pytest.mark.parametrize(("lines", "code"), [("echo no licence >&2; exit 3", 3), ("if then (", 2)])
-def test_a_prologue_that_fails_ends_the_job_and_its_record_says_so(run: Run, lines: str, code: int) -> None:
-    ended, out, said = run("echo ran", Surroundings(prologue=lines))
-    assert (out, bool(said)) == ("", True)
-    assert ended == code or (code == 2 and ended in (1, 2))
+@pytest.mark.parametrize("name", ["job1", "it's a $(dir) of ü"])
+def test_a_prologue_that_goes_elsewhere_leaves_the_command_in_the_job_s_directory(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for number, lines in enumerate(["cd /", "cd() { echo mine; }; CDPATH=/tmp; command cd /", "cd /; set -eu"]):
+        before, root = Surroundings(prologue=lines), tmp_path / name
+        assert run('[ "$PWD" = "$EXECD_JOB_DIR" ] && pwd -P && ls', before, root, _id=f"s{number}")[1].endswith(
+            "\nstderr\nstdout\n"
+        )
+        assert run(["./tool"], before, root, _id=f"l{number}", inputs={"tool": "#!/bin/sh\necho here"}) == (0, "here\n", "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [("echo no licence >&2; exit 3", 3), ("if then (", 2), ("exit 0", 0), ("trap 'exit 4' EXIT; exit 5", 4), ("exec false", 1)],
+)
+@pytest.mark.parametrize("argument", [(), ("foreground",)])
+def test_a_prologue_that_ends_ends_the_job_and_its_record_says_so(
+    run: Run, lines: str, code: int, argument: tuple[str, ...], tmp_path: Path
+) -> None:
+    ended, out, _ = run("echo ran", Surroundings(prologue=lines), argument=argument)
+    assert (ended, out) == (code, "") or (code == 2 and ended in (1, 2))
+    (directory,) = (tmp_path / "jobs").glob("*/*/job1")
+    record = read_exit_record(directory)
+    assert record is not None
+    assert record.in_prologue
+
+
+def test_a_command_that_was_reached_is_not_taken_for_the_prologue_whatever_it_takes_away(run: Run, tmp_path: Path) -> None:
+    for number, command in enumerate(["exit 3", "rm -rf .execd/ready; exit 3", "ls /proc/self/fd | tr '\\n' ' '; exit 3"]):
+        code, out, _ = run(command, Surroundings(prologue="true"), _id=f"job{number}")
+        (directory,) = (tmp_path / "jobs").glob(f"*/*/job{number}")
+        record = read_exit_record(directory)
+        assert record is not None
+        assert (code, record.in_prologue) == (3, False)
+        assert {"7", "8", "9"}.isdisjoint(out.split())
+
+
+def test_an_engine_says_that_the_prologue_ended_the_job(make_engine: MakeEngine) -> None:
+    engine = make_engine(execution_systems={"here": {"class": "Local", "prologue": "[ -z $GO ] && exit $CODE\ncd /"}})
+    engine.start()
+    environments = ({"CODE": "3"}, {"CODE": "0"}, {"GO": "1"})
+    *bad, good = engine.run(*({"command": "exit 0", "env": environment} for environment in environments))
+    assert [(job["status"], job["exit"]["reason"], job["exit"]["code"]) for job in bad] == [
+        ("error", "prologue failed", 3),
+        ("error", "prologue failed", 0),
+    ]
+    assert "`prologue` of its execution system" in bad[0]["error"]["message"]
+    assert good["status"] == "finished"
 
 
 # --- who may see its files

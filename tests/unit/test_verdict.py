@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,6 +40,15 @@ def record(code: int) -> ExitRecord:
     return ExitRecord(
         code=code, attempt=1, host="node7", started=NOW.timestamp() - 5, ended=NOW.timestamp() - 1, wall=4.0, cpu=2.0
     )
+
+
+@pytest.mark.parametrize("code", [0, 3, 127])
+def test_a_prologue_that_ended_is_no_success_and_not_the_command_s_fault(code: int) -> None:
+    in_prologue = replace(record(code), in_prologue=True)
+    verdict = decide(job(), record=in_prologue)
+    assert (verdict.status, verdict.fields["exit"]["reason"]) == (Status.ERROR, "prologue failed")
+    assert f"(exit code {code})" in verdict.fields["error"]["message"]
+    assert decide(killed(), record=in_prologue).fields["exit"]["reason"] == "killed"
 
 
 def test_a_record_with_exit_code_0_is_success() -> None:
