@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from execution_engine import plugins
+from execution_engine.building.prologue import mistake_in
 from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, RuleEntry, SystemEntry, wording
 from execution_engine.config.places import Keys, Problems
@@ -89,6 +90,8 @@ def _plans(config: Config, place: str, problems: Problems) -> dict[str, SystemPl
             problems.add((*keys, "class"), f"there is no class {entry.class_}, built in or in systems_dirs{known}")
             continue
         options = _options(config, cls, entry, keys, problems)
+        if options is not None and (mistake := mistake_in(options.prologue)) is not None:
+            problems.add((*keys, "prologue"), mistake)
         if (unfit := cls.unfit(config.jobs_dir)) is not None:
             problems.add(("jobs_dir",), f"{name}, a {entry.class_}, {unfit}")
         if options is not None:

@@ -43,6 +43,10 @@ class Inspection(ABC):
         """All jobs that have not ended, drafts among them."""
 
     @abstractmethod
+    def without_status(self, most: int) -> int:
+        """How many documents have no status that is a text, which no engine looks at; those beyond `most` are not looked for."""
+
+    @abstractmethod
     def untold(self) -> Iterator[Document]:
         """All jobs that have ended and whose owner is still to be told."""
 

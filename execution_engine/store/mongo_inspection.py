@@ -20,6 +20,8 @@ from execution_engine.store.mongo_queries import NO_INPUTS, Selection
 
 _FINAL = sorted(str(status) for status in FINAL)
 _UNFINISHED = sorted(str(status) for status in set(Status) - FINAL)
+_WITHOUT_STATUS = {"$or": [{"status": None}, {"status": {"$type": ["number", "object", "bool", "date"]}}]}
+"""Each of both is found in the index of the status, without a look at other jobs."""
 _AT_A_TIME = 500
 _BRIEF = dict.fromkeys(ENGINE_FIELDS - {"history", "results"} | {"status", "request", "name"}, 1)
 
@@ -49,6 +51,10 @@ class MongoInspection(Inspection):
 
     def unfinished(self) -> Iterator[Document]:
         return self._documents({"status": {"$in": _UNFINISHED}}, NO_INPUTS)
+
+    def without_status(self, most: int) -> int:
+        with self._talking():
+            return self._jobs.count_documents(_WITHOUT_STATUS, limit=most)
 
     def untold(self) -> Iterator[Document]:
         return self._documents({"status": {"$in": _FINAL}, "due_at": {"$type": "date"}}, _BRIEF)

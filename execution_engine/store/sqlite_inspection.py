@@ -49,6 +49,12 @@ class SqliteInspection(Inspection):
     def unfinished(self) -> Iterator[Document]:
         return self._documents(f"status IN {listed(set(Status) - FINAL)}")
 
+    def without_status(self, most: int) -> int:
+        found = "SELECT 1 FROM jobs WHERE status IS NULL LIMIT ?"
+        with self._reading() as connection:
+            number: int = connection.execute(f"SELECT count(*) FROM ({found})", (most,)).fetchone()[0]
+        return number
+
     def untold(self) -> Iterator[Document]:
         # the + keeps SQLite from looking by status, at all that have ended
         return self._documents(f"due_at IS NOT NULL AND +status IN {listed(FINAL)}")

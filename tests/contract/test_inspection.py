@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from execution_engine.clock import SystemClock
 from execution_engine.config import Database
 from execution_engine.jobs.status import Status
-from execution_engine.store import open_store
+from execution_engine.store import mongo_inspection, open_store
 from execution_engine.store.job_store import JobStore
 from tests.support.commands import move_all
 
@@ -74,6 +75,26 @@ def test_each_job_is_seen_once_and_without_its_inputs(store: JobStore) -> None:
     assert {document["_id"] for document in seen} == {draft, *waiting}
     assert not any("inputs" in document for document in seen)
     assert sorted(map(str, store.inspection.ids())) == sorted(map(str, [*ids, draft, *waiting]))
+
+
+def test_documents_without_a_status_are_counted_up_to_a_limit(store: JobStore) -> None:
+    store.insert([dict(JOB) for _ in range(3)])
+    assert store.inspection.without_status(10) == 0
+    store.insert([{"command": ["true"]}, {"command": ["true"], "status": None}, {"command": ["true"], "status": 5}])
+    assert [store.inspection.without_status(most) for most in (10, 2)] == [3, 2]
+
+
+def test_documents_without_a_status_are_found_by_an_index(there: Database) -> None:
+    where: dict[str, Any] = mongo_inspection._WITHOUT_STATUS
+    if there.url.startswith("sqlite:"):
+        with closing(sqlite3.connect(Path(there.url.removeprefix("sqlite:///")))) as connection:
+            plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT 1 FROM jobs WHERE status IS NULL LIMIT 9").fetchall())
+        assert "USING COVERING INDEX jobs_status" in plan
+        return
+    with pymongo.MongoClient[dict[str, Any]](there.url) as client:
+        plan = str(client[there.name]["jobs"].find(where).limit(9).explain()["queryPlanner"]["winningPlan"])
+    assert "IXSCAN" in plan
+    assert "COLLSCAN" not in plan
 
 
 def test_an_ended_job_is_untold_as_long_as_it_is_due(store: JobStore) -> None:

@@ -156,6 +156,15 @@ def test_all_problems_of_plugins_systems_and_routes_are_reported_together(site_d
     ]
 
 
+def test_a_prologue_that_the_shell_cannot_read_is_told_and_none_is_run(site_directory: Path) -> None:
+    (site_directory / "ran.sh").write_text(f": >{site_directory}/ran")
+    systems = "{here: {class: Local, prologue: 'if then ('}, far: {class: Local, prologue: '. ran.sh; : >ran'}}"
+    file = configured(site_directory, execution_systems=systems)
+    (found,) = problems_of(file)
+    assert "execution_systems.here.prologue: /bin/sh cannot read it, and would end each job before its command: " in found
+    assert not list(Path.cwd().glob("ran"))
+
+
 def test_a_plugin_that_others_could_change_is_refused(site_directory: Path) -> None:
     (site_directory / "rules/names.py").chmod(0o666)
     (site_directory / "systems").chmod(0o777)

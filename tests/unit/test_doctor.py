@@ -426,6 +426,16 @@ def test_a_job_that_nobody_can_follow_is_told(execd: CommandLine, store: JobStor
     assert found(examined(execd, code=1), "documents")[0]["examples"] == ["odd"]
 
 
+def test_documents_without_a_status_are_told(execd: CommandLine, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.insert([{"command": ["true"]}, {"command": ["true"], "status": None}])
+    (told,) = found(examined(execd), "status")
+    assert (told["level"], told["message"]) == ("warning", "2 documents without a status: nobody touches them")
+    assert "set it to 'to be built'" in told["mend"]
+    monkeypatch.setattr(jobs, "_MOST_COUNTED", 2)
+    (told,) = found(examined(execd), "status")
+    assert told["message"].startswith("at least 2 documents without a status")
+
+
 def test_a_status_that_is_none_is_told_as_a_misspelling(execd: CommandLine, store: JobStore) -> None:
     store.insert([{"status": "to be biult", "command": ["true"]}])
     assert "'to be biult'" in found(examined(execd), "status")[0]["message"]

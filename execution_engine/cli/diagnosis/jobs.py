@@ -22,6 +22,7 @@ from execution_engine.store.changes import job_on_system
 from execution_engine.store.job_store import Document, JobStore
 
 _OFTEN = 3
+_MOST_COUNTED = 1000
 _LANE_STATUSES = frozenset({Status.TO_BE_SUBMITTED, Status.SUBMITTING}) | ON_SYSTEM
 
 
@@ -94,6 +95,7 @@ def unfinished(patient: Patient, store: JobStore) -> Iterator[Finding]:
             untold[f"{target}: {error}"].append(str(document["_id"]))
     yield well("jobs", f"{number(seen.count, 'unfinished job')} looked at")
     yield from _unknown_statuses(store)
+    yield from _without_status(store)
     yield from _broken(seen)
     yield from _unfollowed(seen)
     yield from _stuck(seen, patient, {engine.id for engine in engines})
@@ -119,6 +121,16 @@ def _unknown_statuses(store: JobStore) -> Iterator[Finding]:
                 f"{number(count, 'document')} with the status {status!r}, which no engine knows: nobody touches them",
                 "a misspelling of an app? `to be built` has a job run, `init` keeps it as a draft",
             )
+
+
+def _without_status(store: JobStore) -> Iterator[Finding]:
+    if count := store.inspection.without_status(_MOST_COUNTED):
+        least = "at least " if count == _MOST_COUNTED else ""
+        yield warning(
+            "status",
+            f"{least}{number(count, 'document')} without a status: nobody touches them",
+            "set it to 'to be built' to have them run, or to 'init' for drafts",
+        )
 
 
 def _broken(seen: _Seen) -> Iterator[Finding]:
