@@ -48,6 +48,29 @@ def open_below(directory: Path, path: str, *, is_directory: bool = False) -> Ite
             os.close(descriptor)
 
 
+def kind_of(path: Path) -> str:
+    """What is there, links followed: `a file`, `a directory`, `a device`, `a named pipe`, `a socket`.  Raises OSError."""
+    return _kind(path.stat())
+
+
+def plain_content(path: Path, most: int = -1) -> bytes:
+    """What a plain file of the administrator or the caller holds, links followed, or its first `most` bytes.
+
+    Raises OSError, also for a pipe or a device: nobody would wait for it, nor for its end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {_kind(found)}; give a file", str(path))
+    with open(descriptor, "rb") as file:
+        return file.read(most)
+
+
+def _kind(found: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
+
+
 def name_of(descriptor: int) -> str:
     """The path of what is open, as the kernel knows it now; another one than any if it was removed."""
     return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - the link's own text
@@ -80,7 +103,7 @@ def _found(name: str, above: int, path: Path, *, is_file: bool) -> int:
                 raise
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
     if not (is_file and stat.S_ISREG(found.st_mode)):
-        what = _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
+        what = _kind(found)
         where = "in its place" if is_file else f"in the place of {name}"
         raise OSError(errno.EINVAL, f"not read: there is {what} {where}", str(path))
     descriptor = os.open(name, _READING, dir_fd=above)

@@ -17,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from execution_engine.descriptors import kind_of, plain_content
 from execution_engine.errors import PluginError
 from execution_engine.users import fault
 
+_ODD = ("a device", "a named pipe", "a socket")
 _PREFIX = "execd_plugins."
 _T = TypeVar("_T")
 
@@ -96,7 +98,7 @@ def read(file: Path) -> Source:
     """Reads a plug-in file.  Raises PluginError when others could change it."""
     trusted(file)
     try:
-        return Source(file, file.read_bytes())
+        return Source(file, plain_content(file))
     except OSError as error:
         raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
 
@@ -148,9 +150,13 @@ def load(source: Source, kind: str) -> ModuleType:
 
 
 def trusted(path: Path) -> None:
-    """Raises PluginError if anybody but root and this process' user could change a file, or put another in its place."""
+    """Raises PluginError if anybody but root and this process' user could change a file, or put another in its place.
+
+    Also if it is neither a file nor a directory: a pipe would be waited for, a device has no end.
+    """
     try:
-        wrong = fault(path)
+        what = kind_of(path) if path.exists() else "not there"
+        wrong = f"it is {what}; give a file" if what in _ODD else fault(path)
         path.stat()
     except OSError as error:
         raise PluginError(f"{path}: cannot be read: {error.strerror}") from error

@@ -17,6 +17,7 @@ from execution_engine.cli import parameters
 from execution_engine.cli.context import Failure, Session, complain, json_option
 from execution_engine.cli.following import failures_of, outcome_of_wait, wait_for
 from execution_engine.cli.output import print_json
+from execution_engine.descriptors import plain_content
 from execution_engine.errors import InvalidJob
 from execution_engine.quantities import format_size
 
@@ -24,6 +25,8 @@ Document = dict[str, Any]
 
 _LARGEST_INPUT = 15 << 20
 """Bytes: MongoDB takes documents of 16 MiB.  A file that never ends, such as /dev/zero, is not read further."""
+
+_STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 class _FilesOrCommand(click.Command):
@@ -162,9 +165,12 @@ def _dated(jobs: list[Any], now: datetime, odd: dict[int, list[str]]) -> list[Do
 
 
 def _read(name: str) -> bytes:
+    """A file; a pipe only where the caller's shell put it (`/dev/stdin`, `<(…)`)."""
     if name == "-":
         return sys.stdin.buffer.read()
-    return Path(name).read_bytes()
+    if name.startswith(_STREAMS):
+        return Path(name).read_bytes()
+    return plain_content(Path(name))
 
 
 def _completed(job: Document, options: dict[str, Any]) -> Document:

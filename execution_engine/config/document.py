@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from execution_engine.config.places import Keys, Places, Problems
+from execution_engine.descriptors import plain_content
 from execution_engine.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
@@ -62,7 +63,7 @@ def read(file: Path, environment: Mapping[str, str], only: Collection[str] | Non
 
 def _root(file: Path) -> yaml.Node:
     try:
-        root = yaml.compose(file.read_text("utf-8"), _Loader)
+        root = yaml.compose(plain_content(file).decode("utf-8"), _Loader)
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from execution_engine.config import document, safety, wording
 from execution_engine.config.document import Document
 from execution_engine.config.models import Config
 from execution_engine.config.places import Keys, Problems, one_line
+from execution_engine.descriptors import plain_content
 from execution_engine.errors import ConfigError, PluginError
 from execution_engine.plugins import trusted
 
@@ -191,7 +192,7 @@ def _read_secret(read: Document, keys: Keys, section: dict[str, Any]) -> None:
         return
     try:
         trusted(file)
-        section["url"] = file.read_text("utf-8").rstrip("\r\n")
+        section["url"] = plain_content(file).decode("utf-8").rstrip("\r\n")
     except PluginError as error:
         read.problems.add(at, str(error))
     except OSError as error:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from execution_engine.config.models import Config
+from execution_engine.descriptors import kind_of
 from execution_engine.users import fault, name_of
 
 AS_ROOT = (
@@ -43,21 +44,27 @@ def faults(config: Config, places: Collection[str] = PLACES) -> Iterator[tuple[s
 def of_database(path: Path) -> str | None:
     """What is wrong with an embedded database.  SQLite takes what lies beside its file for a part of it, so nobody else may put
     anything there; in a directory such as `/tmp` everybody may.  Raises OSError."""
-    return fault(Path(os.path.realpath(path)).parent, it=path) or fault(path, own=True)
+    return _is_no("file", path) or fault(Path(os.path.realpath(path)).parent, it=path) or fault(path, own=True)
 
 
 def of_directory(path: Path) -> str | None:
     """What is wrong with a directory that is the engine's own.  Raises OSError."""
-    return fault(path, own=True)
+    return _is_no("directory", path) or fault(path, own=True)
+
+
+def _is_no(wanted: str, path: Path) -> str | None:
+    """What is there instead of what is wanted."""
+    if not path.exists() or (what := kind_of(path)) == f"a {wanted}":
+        return None
+    return f"it is {what}; give a {wanted}"
 
 
 def wrong_user(config: Config) -> str | None:
     """What is to be said when the configuration names another user than this process'."""
     if config.user is None or pwd.getpwnam(config.user).pw_uid == os.geteuid():
         return None
-    return (
-        f"the engine is to run as {config.user}, whom {name_of(os.geteuid())} cannot become; start it as root or as {config.user}"
-    )
+    users = " or as ".join(dict.fromkeys(("root", config.user)))
+    return f"the engine is to run as {config.user}, whom {name_of(os.geteuid())} cannot become; start it as {users}"
 
 
 def runs_as_root(config: Config) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from pathlib import Path
 from urllib.parse import quote
 
 from execution_engine import config
+from execution_engine.descriptors import plain_content
 from execution_engine.errors import ExecdError
 from execution_engine.jobs.job import Job
 
@@ -61,17 +59,8 @@ def url_of(target: str, job: Job, settings: config.Notification) -> str:
     if entry.url is not None:
         return _filled(entry.url, job)
     if entry.url_file is not None:
-        return _filled(_content(entry.url_file), job)
+        return _filled(plain_content(entry.url_file, _LARGEST_URL).decode("utf-8").strip(), job)
     raise UnusableTarget("the target has neither url nor url_file in the configuration")
-
-
-def _content(path: Path) -> str:
-    """What a small plain file holds.  Raises OSError, also for a pipe, which would never end."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{path} is not a plain file")
-        return file.read(_LARGEST_URL).decode("utf-8").strip()
 
 
 def _filled(template: str, job: Job) -> str:

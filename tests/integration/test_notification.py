@@ -156,7 +156,7 @@ def test_a_url_in_a_file_is_read_when_it_is_needed(tmp_path: Path) -> None:
     assert len(server.bodies) == 1
     path.unlink()
     os.mkfifo(path)
-    assert "not a plain file" in str(deliver(notifier, job()).notified["hook"].error)
+    assert "it is a named pipe; give a file" in str(deliver(notifier, job()).notified["hook"].error)
 
 
 def dumped(outcome: Outcome) -> dict[str, Any]:

@@ -255,3 +255,21 @@ def test_a_value_of_an_option_that_is_none_is_wrong_usage(execd: CommandLine, op
 def test_what_no_engine_could_use_is_refused(execd: CommandLine, field: str, message: str):
     result = execd("submit", "-", stdin=f'{{"command": "true", {field}}}')
     assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+
+
+def test_a_job_file_that_is_a_pipe_or_a_device_is_not_waited_for(execd: CommandLine):
+    pipe = execd.file.parent / "pipe"
+    os.mkfifo(pipe)
+    for odd, what in ((str(pipe), "a named pipe"), ("/dev/zero", "a device")):
+        result = execd("submit", odd)
+        assert (result.exit_code, f"{odd}: it is {what}; give a file" in result.stderr) == (1, True), result.stderr
+
+
+def test_a_job_file_may_be_what_a_shell_pipes(execd: CommandLine):
+    out, into = os.pipe()
+    with os.fdopen(into, "wb") as writer:
+        writer.write(b"command: true")
+    try:
+        assert len(execd.json("submit", f"/dev/fd/{out}")["ids"]) == 1
+    finally:
+        os.close(out)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
 from execution_engine.config import load, locate
+from execution_engine.config.document import read
 from execution_engine.config.models import Config
+from execution_engine.config.safety import faults, wrong_user
 from execution_engine.config.values import PollInterval
 from execution_engine.errors import ConfigError
 from tests.support.configurations import SMALLEST, write
@@ -153,7 +156,9 @@ def test_a_secret_file_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
     keys = [line.split(": ")[1] for line in found]
     assert keys == ["database.url_file", *(f"notification.targets.{name}.url_file" for name in "abcd"), "notification.targets.e"]
     for text, line in zip(
-        ("No such file", "chmod go-w", "not UTF-8", "Is a directory", "found both", "url or url_file"), found, strict=True
+        ("No such file", "chmod go-w", "not UTF-8", "it is a directory; give a file", "found both", "url or url_file"),
+        found,
+        strict=True,
     ):
         assert text in line
 
@@ -304,6 +309,32 @@ def test_a_file_that_others_could_change_is_refused_with_the_command_that_mends_
     file = write(tmp_path)
     file.chmod(0o664)
     assert problems_of(file) == [f"{file}: not used, because others could change it (mode 0664); mend it with: chmod go-w {file}"]
+
+
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for odd, what in ((tmp_path / "pipe", "a named pipe"), (Path("/dev/zero"), "a device")):
+        assert problems_of(odd) == [f"{odd}: not used, because it is {what}; give a file"]
+        named = write(tmp_path, database=f"{{url_file: {odd}}}", notification=f"{{targets: {{a: {{url_file: {odd}}}}}}}")
+        found = problems_of(named)
+        assert [f"{odd}: not used, because it is {what}; give a file" in line for line in found] == [True, True]
+        with pytest.raises(ConfigError, match=f"{odd}: cannot be read: it is {what}"):
+            read(odd, {})  # also where it is put there after it was looked at
+
+
+def test_an_engine_that_is_to_be_roots_is_started_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(write(tmp_path, user="root"))
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert str(wrong_user(config)).endswith("cannot become; start it as root")
+
+
+def test_a_device_in_the_place_of_the_engines_own_things_is_told_as_such(tmp_path: Path) -> None:
+    settings = {"jobs_dir": "/dev/null", "run_dir": "/dev/zero", "database": "{url: sqlite:////dev/null}"}
+    assert [what for _, what in faults(load(write(tmp_path, **settings)))] == [
+        "/dev/null: not used, because it is a device; give a file",
+        "/dev/null: not used, because it is a device; give a directory",
+        "/dev/zero: not used, because it is a device; give a directory",
+    ]
 
 
 def test_routes_after_one_that_takes_every_job_are_a_warning(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_every_bad_file_is_reported_with_line_and_cause(tmp_path: Path) -> None:
             "f.py:1: ",
             "h.py:1: SyntaxError: ",
             "i.py: not used, because others could change it",
-            "j.py: cannot be read: Is a directory",
+            "j.py: cannot be read: it is a directory; give a file",
             "k.py: cannot be read: No such file",
         ),
         strict=True,
@@ -245,3 +245,11 @@ def test_a_loading_that_succeeds_forgets_what_is_no_longer_registered(tmp_path: 
     with plugins.all_or_nothing(), registry.renewed():
         pass
     assert dict(registry) == {}
+
+
+def test_a_pipe_or_a_device_is_no_plugin_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py", 0o600)
+    with pytest.raises(PluginError, match="it is a named pipe; give a file"):
+        plugins.read(tmp_path / "pipe.py")
+    with pytest.raises(PluginError, match="it is a device; give a file"):
+        plugins.read(Path("/dev/zero"))

@@ -159,7 +159,7 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match=re.escape(str(tmp_path / "file" / "x.db"))):
         opened(tmp_path / "file" / "x.db")
-    with pytest.raises(StoreUnavailable, match="must be allowed"):
+    with pytest.raises(StoreError, match="it is a directory; give a file"):
         opened(tmp_path)
 
 
