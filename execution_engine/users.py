@@ -51,6 +51,13 @@ def making(directory: Path, owner: int) -> str:
     return f"as root: install -d -m 700 -o {shlex.quote(name_of(user))} {place}"
 
 
+def closed(path: Path) -> Path | None:
+    """What keeps this process' user from reading a file: the first directory that it may not enter, the file; None: nothing."""
+    real = Path(os.path.realpath(path))
+    shut = (step for step in reversed(real.parents) if not os.access(step, os.X_OK))
+    return next(shut, None if os.access(real, os.R_OK) else real)
+
+
 @contextmanager
 def closed_to_others() -> Iterator[None]:
     """Within it, nothing is made that group or others can write to, whatever the umask: they could change what is below."""

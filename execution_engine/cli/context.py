@@ -17,7 +17,7 @@ from execution_engine.cli.output import harmless
 from execution_engine.cli.streams import escape_what_has_no_code, open_closed_streams
 from execution_engine.clock import SystemClock
 from execution_engine.errors import ConfigError, DaemonError, ExecdError, InvalidJob, NoSuchJob
-from execution_engine.users import become
+from execution_engine.users import become, closed
 
 if TYPE_CHECKING:
     from execution_engine.client import Client
@@ -39,6 +39,10 @@ class ExitCode(IntEnum):
 
 class Failure(ExecdError):
     """A command cannot do what it was asked to; the message says why."""
+
+
+class CannotRun(ExecdError):
+    """The user that root became cannot read execd itself or its Python: no command can go on with anything."""
 
 
 class Session:
@@ -112,9 +116,12 @@ class Session:
         config = load(self.path)
         if not become(config.user):
             return config
-        if not os.access(sys.executable, os.X_OK) or not os.access(__file__, os.R_OK):
-            place = f"{sys.executable} with {Path(__file__).parents[1]}"
-            raise ConfigError([f"user: {config.user} cannot run {place}; install execd where that user can, such as /opt/execd"])
+        for needed in (sys.executable, os.__file__, click.__file__, __file__):
+            if shut := closed(Path(needed)):
+                raise CannotRun(
+                    f"user: {config.user} cannot run execd: {shut} is closed to that user, and {needed} is needed; "
+                    "install execd and its Python where that user can, such as /opt/execd"
+                )
         try:
             return load(self.path)  # home directory and secrets are that user's
         except ConfigError as error:
@@ -196,7 +203,7 @@ def message_of(error: ExecdError) -> str:
 
 def exit_code_of(error: ExecdError) -> ExitCode:
     """The exit code that an error stands for."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | CannotRun):
         return ExitCode.BAD_CONFIGURATION
     if isinstance(error, DaemonError):
         from execution_engine import master

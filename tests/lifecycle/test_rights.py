@@ -258,3 +258,19 @@ def test_who_meets_the_engine_of_root_is_told_to_call_as_root_and_never_to_take_
             assert wrong not in said, f"{words}: {said}"
     assert f"cannot be seen by user {USER.pw_name}" in engine.execd("doctor", check=False, through=as_user(USER)).stdout
     engine.stop()
+
+
+def test_a_user_who_cannot_read_execd_is_told_which_directory_is_closed(
+    make_engine: MakeEngine, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_dir.chmod(0o755)
+    engine = make_engine(user=USER.pw_name, execution_systems=SLOTS)
+    away = short_dir / "closed"
+    for name in ("bin", "execution_engine"):
+        shutil.copytree(ROOT / name, away / name)
+    away.chmod(0o700)
+    monkeypatch.setattr(engines, "EXECD", [engines.EXECD[0], str(away / "bin/execd")])
+    for words in (["jobs"], ["submit", "--", "true"], ["status"], ["stop"], ["reload"], ["start"], ["check"], ["doctor"]):
+        done = engine.execd(*words, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1), f"{words}: {done.stdout}{done.stderr}"
+        assert f"user: {USER.pw_name} cannot run execd: {away} is closed to that user" in done.stderr
