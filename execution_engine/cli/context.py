@@ -75,6 +75,13 @@ class Session:
             complain(f"{message_of(error)}\nwarning: the configuration is bad; going on with its database and directories")
             return usable
 
+    @property
+    def file(self) -> Path:
+        """The configuration file, which may be gone.  Raises ConfigError when none is named."""
+        from execution_engine.config import file_named
+
+        return file_named(self.path)
+
     @cached_property
     def run_dir(self) -> Path:
         """Where an engine is found, also with a configuration that names no usable database, or is gone: told on stderr.

@@ -77,7 +77,7 @@ def _stop(session: Session, timeout: float) -> None:
     from execution_engine import master
 
     try:
-        master.stop(session.run_dir, timeout)
+        master.stop(session.file, session.run_dir, timeout)
     except master.NotRunning:
         strays = _strays(session)
         if not strays:
@@ -125,7 +125,8 @@ def reload(session: Session, as_json: bool) -> None:
     """
     from execution_engine import master
 
-    master.reload(_run_dir_to_reload(session))
+    run_dir = _run_dir_to_reload(session)
+    master.reload(session.file, run_dir)
     _say("reloaded", None, as_json=as_json)
 
 
@@ -159,7 +160,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
     assert session is not None
     report: dict[str, Any] = {"running": True}
     try:
-        report |= master.status(session.run_dir)
+        report |= master.status(session.file, session.run_dir)
+    except master.RunsElsewhere as error:
+        report |= {"running": False, "elsewhere": {"pid": error.pid, "run_dir": str(error.run_dir), "message": str(error)}}
     except master.NotRunning:
         report["running"] = False
     report |= _job_counts(session)
@@ -178,7 +181,7 @@ def _health(report: dict[str, Any], now: datetime) -> ExitCode:
     from execution_engine.engine.bulletin import STALE
 
     if not report["running"]:
-        return ExitCode.FAILED if report.get("without_pid_file") else ExitCode.NOT_RUNNING
+        return ExitCode.FAILED if report.get("without_pid_file") or report.get("elsewhere") else ExitCode.NOT_RUNNING
     age = _age(report.get("at"), now)
     return ExitCode.FAILED if report.get("outages") or (age is not None and age > STALE) else ExitCode.DONE
 
@@ -221,6 +224,8 @@ def print_status(report: dict[str, Any], now: datetime) -> None:
     elif strays := report.get("without_pid_file"):
         pids = ", ".join(map(str, strays))
         click.echo(f"An engine (master: pid {pids}) works here, but its pid file is gone; `execd stop` ends it.")
+    elif elsewhere := report.get("elsewhere"):
+        click.echo(f"Here it is not running, but {elsewhere['message']}.")
     else:
         click.echo("The engine is not running.")
     print_section("Processes", ("PID", "TITLE", "LANE", "STATE"), _actor_rows(report.get("actors") or []))

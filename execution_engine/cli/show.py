@@ -153,8 +153,8 @@ def explain(session: Session, job: str, as_json: bool) -> None:
         document = client.get(client.store.resolve(job))
         elsewhere = {lane: record.id for record in client.store.engines.all() for lane in record.lanes}
     try:
-        engine = {**master.status(session.run_dir), "elsewhere": elsewhere}
-    except master.NotRunning:
+        engine = {**master.status(session.file, session.run_dir), "elsewhere": elsewhere}
+    except (master.NotRunning, master.RunsElsewhere):
         engine = None
     facts = explain_job(document, session.clock.now(), engine)
     if as_json:

@@ -63,7 +63,7 @@ def find_run_dir(path: Path | None = None, environment: Mapping[str, str] = os.e
 
 
 def _named_run_dir(path: Path | None, environment: Mapping[str, str]) -> Path:
-    named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
+    named = _named(path, environment)
     if named is not None and not named.exists():
         return named.absolute().parent / "run"
     file = _trusted(path, environment)
@@ -77,8 +77,10 @@ def _named_run_dir(path: Path | None, environment: Mapping[str, str]) -> Path:
 def load_anew(path: Path, old: Config) -> Config:
     """The configuration in place of `old` in a running engine.  Raises ConfigError, also for a change that needs a restart."""
     new = load(path)
-    changed = {"user": old.user != new.user, "database": old.database != new.database, "run_dir": old.run_dir != new.run_dir}
+    changed = {"user": old.user != new.user, "database": old.database != new.database}
     problems = [f"{new.file}: {key}: a change needs `execd restart`" for key, is_new in changed.items() if is_new]
+    if old.run_dir != new.run_dir:
+        problems.append(f"{new.file}: run_dir: a change needs a stop first: set {old.run_dir} back, `execd stop`, then change it")
     problems += [f"{new.place(key)}: {key}: {wrong}" for key, wrong in safety.faults(new)]
     if problems:
         raise ConfigError(problems)
@@ -120,7 +122,7 @@ def _check_apart(config: Config, problems: Problems) -> None:
 
 def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
     """The absolute path of the configuration file.  Raises ConfigError when there is none, or a directory in its place."""
-    named = path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
+    named = _named(path, environment)
     candidates = USUAL_PLACES if named is None else (named,)
     for candidate in candidates:
         try:
@@ -136,6 +138,16 @@ def locate(path: Path | None = None, environment: Mapping[str, str] = os.environ
     raise ConfigError(
         [f"no configuration: neither -c nor ${VARIABLE} names one, and there is none of {looked}; `execd init` makes one"]
     )
+
+
+def file_named(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """As `locate`, also of a named file that is gone."""
+    named = _named(path, environment)
+    return locate(path, environment) if named is None else named.absolute()
+
+
+def _named(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    return path or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
 
 
 def default_text() -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from execution_engine import events
 from execution_engine.clock import Clock
+from execution_engine.config import Config
 from execution_engine.engine import state
 
 _SHORTEST = 1.0
@@ -19,11 +19,12 @@ STALE = 15.0
 class Bulletin:
     """Writes `state.json`: soon after something changed, and now and then as a sign of life."""
 
-    def __init__(self, run_dir: Path, engine: str, restarts: int, clock: Clock) -> None:
-        self._run_dir = run_dir
+    def __init__(self, config: Config, engine: str, restarts: int, clock: Clock) -> None:
+        self._run_dir = config.run_dir
         self._clock = clock
         self._head: dict[str, Any] = {
             "engine": engine,
+            "config": str(config.file),
             "monitor": {"pid": os.getpid(), "started": clock.now().isoformat(), "restarts": restarts},
             "reload": None,
         }

@@ -80,7 +80,7 @@ class Monitor:
         self._releases = Releases(self._store, clock)
         self._presence = Presence(self._store.engines, self._engine, config.run_dir, self._releases, clock)
         self._chronicle = Chronicle(self._store.journal, self._engine, clock)
-        self._bulletin = Bulletin(config.run_dir, self._engine, self._restarts, clock)
+        self._bulletin = Bulletin(config, self._engine, self._restarts, clock)
         self._servers = ForkServers(self._engine, self._selector)
         self._employ(self._servers.warm_up(self._accepted))
         self._take_over()

@@ -22,6 +22,7 @@ from execution_engine.engine.channel import Channel, Message
 from execution_engine.engine.presence import works_on
 from execution_engine.errors import ConfigError, DaemonError
 from execution_engine.master.directories import prepare
+from execution_engine.master.elsewhere import refuse_elsewhere
 from execution_engine.master.last_words import LastWords
 from execution_engine.master.master import MASTER_TITLE, Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
@@ -38,6 +39,7 @@ def start(config_file: Path, *, foreground: bool) -> int:
     Raises AlreadyRunning, ConfigError, or DaemonError with the reason.
     """
     config = load(config_file)
+    refuse_elsewhere(config.file, config.run_dir)
     prepare(config)
     if (pid := holder(config.run_dir)) is not None:
         raise AlreadyRunning(config.run_dir, pid)
@@ -112,9 +114,12 @@ def _ready(message: Message, config: Config) -> int:
     raise DaemonError("the engine did not start: " + "; ".join(message["failed"]))
 
 
-def stop(run_dir: Path, timeout: float) -> None:
-    """Ends the engine and returns when it is down.  Raises NotRunning, or DaemonError when it is not down in time."""
-    pid = _running(run_dir)
+def stop(config_file: Path, run_dir: Path, timeout: float) -> None:
+    """Ends the engine and returns when it is down.
+
+    Raises NotRunning, RunsElsewhere, or DaemonError when it is not down in time.
+    """
+    pid = _running(config_file, run_dir)
     os.kill(pid, signal.SIGTERM)
     if not _until(lambda: holder(run_dir) != pid, timeout):
         raise DaemonError(
@@ -151,12 +156,12 @@ def end(masters: Iterable[int], timeout: float) -> None:
             raise DaemonError(f"the engine (pid {pid}) is still busy after {timeout:g} s") from None
 
 
-def reload(run_dir: Path) -> None:
+def reload(config_file: Path, run_dir: Path) -> None:
     """Lets the engine read its configuration and plug-ins anew; returns when it has taken them.
 
-    Raises NotRunning; ConfigError with all problems when it refused them and goes on with the old ones.
+    Raises NotRunning; RunsElsewhere; ConfigError with all problems when it refused them and goes on with the old ones.
     """
-    pid = _running(run_dir)
+    pid = _running(config_file, run_dir)
     asked = SystemClock().now()
     os.kill(pid, signal.SIGHUP)
 
@@ -170,16 +175,17 @@ def reload(run_dir: Path) -> None:
         raise ConfigError(last["problems"])
 
 
-def status(run_dir: Path) -> dict[str, Any]:
-    """What the engine tells of itself.  Raises NotRunning."""
-    pid = _running(run_dir)
+def status(config_file: Path, run_dir: Path) -> dict[str, Any]:
+    """What the engine tells of itself.  Raises NotRunning or RunsElsewhere."""
+    pid = _running(config_file, run_dir)
     started = from_timestamp(psutil.Process(pid).create_time())
     return {**state.of_engine(run_dir), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
 
 
-def _running(run_dir: Path) -> int:
+def _running(config_file: Path, run_dir: Path) -> int:
     pid = holder(run_dir)
     if pid is None:
+        refuse_elsewhere(config_file, run_dir)
         raise NotRunning(f"no engine runs on {run_dir}; `execd start` starts one")
     return pid
 

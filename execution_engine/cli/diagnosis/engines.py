@@ -15,6 +15,7 @@ from execution_engine.cli.diagnosis.repairs import bury
 from execution_engine.cli.output import dig, local_text
 from execution_engine.engine.bulletin import STALE
 from execution_engine.errors import NoSuchJob
+from execution_engine.master.elsewhere import RunsElsewhere, refuse_elsewhere
 from execution_engine.quantities import format_duration
 from execution_engine.store.engine_registry import EngineRecord
 from execution_engine.store.job_store import JobStore
@@ -43,6 +44,11 @@ def here(patient: Patient) -> Iterator[Finding]:
         yield problem("engine", f"cannot be seen by user {name_of(os.geteuid())}: {why}")
         return
     if pid is None:
+        try:
+            refuse_elsewhere(patient.config.file, patient.config.run_dir)
+        except RunsElsewhere as error:
+            yield problem("engine", f"one of this configuration runs on {error.run_dir} (pid {error.pid})", error.advice)
+            return
         yield warning("engine", "is not running: jobs wait", "execd start")
         return
     state = patient.state()
