@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_USER_AND_PASSWORD = re.compile(r"://([^:@/]*):.*@")
+_USER_AND_PASSWORD = re.compile(r"://([^:/]*):.*@")
 _SECRET_OPTION = re.compile(r"((?:password|passphrase|pwd|token)[^=&:]*[=:])[^&,]+", re.IGNORECASE)
 
 

@@ -44,7 +44,7 @@ def connect(database: config.Database, make: Connect) -> MongoClient[Any]:
     except UserWarning as error:
         raise StoreError(f"database.url {url} cannot be used: {_odd_option(database.url)}: {error}") from None
     except ValueError as error:
-        raise StoreError(f"database.url {url} cannot be used: {error}") from None
+        raise StoreError(f"database.url {url} cannot be used: {_in_words(error)}") from None
     except OSError as error:
         files = ", ".join(value for name, value in _options(database.url) if name.lower().endswith("file"))
         raise StoreError(
@@ -53,8 +53,16 @@ def connect(database: config.Database, make: Connect) -> MongoClient[Any]:
         ) from None
     except ConfigurationError as error:
         if database.url.startswith("mongodb+srv:"):  # the name server may be away
-            raise StoreUnavailable(f"database.url {url} cannot be looked up: {error}") from None
-        raise StoreError(f"database.url {url} cannot be used: {error}") from None
+            raise StoreUnavailable(f"database.url {url} cannot be looked up: {_in_words(error)}") from None
+        raise StoreError(f"database.url {url} cannot be used: {_in_words(error)}") from None
+
+
+def _in_words(error: Exception) -> str:
+    """What the driver says of a URL; where a user or a password holds what ends it there, with what to write in place of that."""
+    said = str(error)
+    if "must be escaped" not in said:
+        return said
+    return said.replace(", use urllib.parse.quote_plus", "") + ": write %40 for @, %3A for :, %2F for / and %25 for %"
 
 
 @contextmanager

@@ -37,6 +37,7 @@ _RIGHTS = {
     "dropIndexes": "dropIndex",
     "create": "createCollection",
 }
+_PATH = re.compile(r"://.*@[^/?]*/([^?]+)")
 _HAS_USER = re.compile(r"://[^/?]*@|authMechanism", re.IGNORECASE)
 
 _ANOTHER_PRIMARY = "its primary gave up its place; the next one is waited for, which takes a majority of its servers"
@@ -74,7 +75,9 @@ def explained(url: str, lags: Callable[[], bool] = lambda: False) -> Iterator[No
 
 def _refused(url: str, code: int, error: Exception) -> StoreError:
     if code in _WRONG_USER:
-        return StoreUnavailable(f"the database {url}: user and password were not accepted; look at them in database.url")
+        return StoreUnavailable(
+            f"the database {url}: user and password were not accepted; look at them in database.url{_looked_for(url)}"
+        )
     if code == _NOT_ALLOWED:
         return StoreUnavailable(f"the database {url}: {_missing_right(url, str(error))}")
     if _NO_INDEX in str(error):
@@ -82,6 +85,16 @@ def _refused(url: str, code: int, error: Exception) -> StoreError:
     if code in OF_THE_DOCUMENT or code in _OF_THE_COMMAND:
         return StoreError(f"the database {url} refused ({_short(error)})")
     return StoreUnavailable(f"the database {url} cannot do this now ({_short(error)})")
+
+
+def _looked_for(url: str) -> str:
+    """Where a server looks for the user, when the URL's path says it and not an option."""
+    named = _PATH.search(url)
+    if named is None or named[1] == "admin" or "authsource=" in url.lower():
+        return ""
+    return (
+        f"; with a database in the URL's path, the user is looked for in {named[1]}: if it is one of admin, add ?authSource=admin"
+    )
 
 
 def _missing_right(url: str, text: str) -> str:

@@ -83,6 +83,18 @@ def test_a_wrong_password_is_named_as_what_it_is(secured: SecuredServer, name: s
     assert "path%3A" not in said
 
 
+def test_a_user_of_another_database_than_that_of_the_path_is_told_where_it_is_looked_for(
+    secured: SecuredServer, name: str
+) -> None:
+    url = secured.add_user(name, name, "readWrite").replace("/?", f"/{name}?")
+    with open_store(Database(url=url), SystemClock()) as store, pytest.raises(StoreError) as refused:
+        store.ping()
+    assert "not accepted" in str(refused.value)
+    assert f"the user is looked for in {name}: if it is one of admin, add ?authSource=admin" in str(refused.value)
+    with open_store(Database(url=f"{url}&authSource=admin"), SystemClock()) as store:
+        assert "MongoDB" in store.ping()
+
+
 @pytest.mark.parametrize(
     ("missing", "collection", "named"),
     [

@@ -42,6 +42,7 @@ def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
         ("mongodb://ann:secret@h1,h2/?replicaSet=rs0", "mongodb://ann:***@h1,h2/?replicaSet=rs0"),
         ("mongodb+srv://ann:s@cr:et@h/", "mongodb+srv://ann:***@h/"),
         ("mongodb://ann@h/", "mongodb://ann@h/"),
+        ("mongodb://ann@site.org:secret@h/", "mongodb://ann@site.org:***@h/"),
         (
             "mongodb://h/?tls=true&tlsCertificateKeyFilePassword=secret&w=1",
             "mongodb://h/?tls=true&tlsCertificateKeyFilePassword=***&w=1",
@@ -55,6 +56,14 @@ def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
 )
 def test_a_password_is_masked_in_a_url(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+@pytest.mark.parametrize("login", ["ann:se@cret", "ann@site.org:secret", "ann:se:cret", "ann:secret@:x"])
+def test_a_character_that_needs_an_escape_is_told_with_what_to_write(login: str) -> None:
+    with pytest.raises(StoreError, match=r"must be escaped according to RFC 3986: write %40 for @, ") as raised:
+        open_store(Database(url=f"mongodb://{login}@h/", timeout=0.2), SystemClock()).boot()
+    assert "urllib" not in str(raised.value)
+    assert "cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["mongodb://ann:secret@127.0.0.1:1/", "mongodb://ann:se/cret@h/", "mongodb://ann:secret@h:port/"])
