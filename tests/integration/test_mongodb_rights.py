@@ -87,7 +87,7 @@ def test_a_user_of_another_database_than_that_of_the_path_is_told_where_it_is_lo
     secured: SecuredServer, name: str
 ) -> None:
     url = secured.add_user(name, name, "readWrite").replace("/?", f"/{name}?")
-    with open_store(Database(url=url), SystemClock()) as store, pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError) as refused, open_store(Database(url=url), SystemClock()) as store:
         store.ping()
     assert "not accepted" in str(refused.value)
     assert f"the user is looked for in {name}: if it is one of admin, add ?authSource=admin" in str(refused.value)
