@@ -17,7 +17,8 @@ Document = dict[str, Any]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
-_NUMBERS_AND_TRUTHS = {_TAG + name for name in ("int", "float", "bool")}
+_NUMBERS = {_TAG + "int", _TAG + "float"}
+_NUMBERS_AND_TRUTHS = _NUMBERS | {_TAG + "bool"}
 _TEXT_FIELDS = {"command", "name", "project", "owner", "inputs", "outputs", "env", "tags"}
 
 
@@ -122,9 +123,14 @@ def _as_job(node: yaml.Node) -> yaml.Node:
     elif isinstance(node, yaml.MappingNode):
         _check_keys(node)
         node.value = [
-            (_as_text(key), _as_text(value) if key.value in _TEXT_FIELDS else _with_text_keys(value)) for key, value in node.value
+            (_as_text(key), _as_text(value) if _wants_text(key, value) else _with_text_keys(value)) for key, value in node.value
         ]
     return node
+
+
+def _wants_text(key: yaml.Node, value: yaml.Node) -> bool:
+    """A command that is one number is hardly meant: it stays one, and is refused."""
+    return key.value in _TEXT_FIELDS and not (key.value == "command" and value.tag in _NUMBERS)
 
 
 def _as_text(node: yaml.Node) -> yaml.Node:

@@ -56,7 +56,7 @@ class _FilesOrCommand(click.Command):
 @click.option("--not-before", metavar="T", help="A date (2026-11-21T08:00), or so long from now (+10m).")
 @click.option("--tag", "tags", multiple=True, help="For search and routing.")
 @click.option("--notify/--no-notify", default=None, help="Whether the owner is told at the end; default: yes.")
-@click.option("--strict", is_flag=True, help="Refuse fields that have no meaning, instead of a warning.")
+@click.option("--strict", is_flag=True, help="Refuse fields that have no meaning or are the engine's own, instead of a warning.")
 @click.option("--wait", is_flag=True, help="Wait until the jobs have ended; exit code 10 when one did not finish well.")
 @click.option("--timeout", type=parameters.duration, help="Give up waiting after so long; exit code 1.")
 @json_option

@@ -273,7 +273,7 @@ class Job(Value):
         try:
             job = cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidJob(problems + problems_of(error)) from None
+            raise InvalidJob(problems + problems_of(error, {"resources": Resources.model_fields})) from None
         if problems:
             raise InvalidJob(problems)
         return job

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection, Mapping
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """A line for each bad field: where, what is wrong, what was found."""
+def problems_of(error: ValidationError, known: Mapping[str, Collection[str]] | None = None) -> list[str]:
+    """A line for each bad field: where, what is wrong, what was found.  `known`: by the field above, which may be in it."""
     lines: dict[str, str] = {}
-    for entry in error.errors(include_url=False, include_context=False):
+    for entry in _to_the_point(error.errors(include_url=False, include_context=False)):
         location = _location(entry["loc"])
         message = _EXPECTED.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
         if not location or location == "_id":
             lines.setdefault(message, message)
         elif entry["type"] == "missing":
             lines.setdefault(location, f"{location}: missing")
+        elif entry["type"] == "extra_forbidden":
+            above, _, name = location.rpartition(".")
+            close = difflib.get_close_matches(name, (known or {}).get(above, ()), n=1, cutoff=0.6)
+            lines[location] = f"{location}: {message}" + (f"; did you mean {above}.{close[0]}?" if close else "")
         else:
             found = repr(entry["input"])
             found = found if len(found) <= 80 else found[:77] + "..."
             text = f"{location}: {message}, found {found}"
             lines[location] = f"{lines[location]}, or {message}" if location in lines else text
     return list(lines.values())
+
+
+def _to_the_point(entries: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without what the other kinds of a field say of a list or a document in which its own kind has found what is wrong."""
+    places = [_location(entry["loc"]) for entry in entries]
+    return [
+        entry
+        for entry, place in zip(entries, places, strict=True)
+        if not (isinstance(entry["input"], list | tuple | dict) and any(other.startswith(f"{place}.") for other in places))
+    ]
 
 
 _EXPECTED = {

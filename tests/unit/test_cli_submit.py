@@ -153,6 +153,55 @@ def test_a_field_that_has_no_meaning_is_a_warning_and_with_strict_an_error(execd
     assert "job 2: command: missing" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [*((name, name) for name in ("walltime", "memory", "cores", "gpus", "native")), ("memroy", "memory")]
+)
+def test_a_resource_beside_the_resources_is_told_where_it_belongs(execd: CommandLine, name: str, meant: str):
+    result = execd("submit", "--strict", "-", stdin=f"{{command: x, {name}: 1}}")
+    assert f"{name}: no such field; did you mean resources.{meant}?" in result.stderr
+
+
+def test_a_misspelt_resource_is_told_with_the_one_that_was_meant(execd: CommandLine):
+    result = execd("submit", "-", stdin="{command: x, resources: {memroy: 1G, zzz: 1}}")
+    assert result.stderr.splitlines() == [
+        "execd: resources.memroy: no such field; did you mean resources.memory?",
+        "execd: resources.zzz: no such field",
+    ]
+
+
+def test_what_is_wrong_in_a_list_is_told_once(execd: CommandLine):
+    jobs = [{"command": ["a", "b\0"]}, {"command": "x", "notify": ["\0"]}, {"command": "x", "inputs": {"a": {"source": "\0"}}}]
+    lines = execd("submit", "-", stdin=json.dumps(jobs)).stderr.splitlines()
+    assert [line.split(" must")[0] for line in lines] == [
+        "execd: job 1: command.1:",
+        "execd: job 2: notify.0:",
+        "execd: job 3: inputs.a.source:",
+    ]
+    assert all("NUL" in line for line in lines)
+
+
+def test_a_command_that_is_a_number_is_refused(execd: CommandLine):
+    result = execd("submit", "-", stdin="[{command: 5}, {command: 1.5}, {command: true}]")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "job 1: command: expected a list, found 5, or expected a string" in result.stderr
+    assert "job 3" not in result.stderr, "a program of that name"
+
+
+def test_the_engine_s_own_fields_are_a_warning_and_with_strict_an_error(execd: CommandLine):
+    job = "{command: x, history: [], attempts: [], lease: {}, notified: {}, dir: /x, exit: null}"
+    names = ("history", "attempts", "lease", "notified", "dir")
+    said = execd("submit", "-", stdin=job).stderr.splitlines()
+    assert [line.split(":")[2].strip() for line in said] == [*names]
+    assert all("is the engine's own" in line for line in said)
+    refused = execd("submit", "--strict", "-", stdin=job)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.count("is the engine's own") == len(names)
+
+
+def test_an_empty_id_is_refused_with_a_clear_word(execd: CommandLine):
+    assert "_id: expected an id, found an empty text" in execd("submit", "-", stdin='{_id: "", command: x}').stderr
+
+
 def test_fields_that_the_configuration_names_are_the_apps_own(execd: CommandLine):
     execd.file.write_text(execd.file.read_text() + "\napp_fields: [gateway_*, colour]\n")
     job = "{command: x, gateway_user: 1, colour: red}"
