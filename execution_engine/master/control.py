@@ -27,6 +27,7 @@ from execution_engine.master.last_words import LastWords
 from execution_engine.master.master import MASTER_TITLE, Master
 from execution_engine.master.pid_file import AlreadyRunning, NotRunning, holder
 from execution_engine.store.engine_registry import EngineRecord
+from execution_engine.users import name_of
 
 _START_TIMEOUT = 120.0
 _RELOAD_TIMEOUT = 90.0
@@ -81,6 +82,10 @@ def _become_daemon(config: Config, channel: Channel) -> None:
             ),
         ):
             code = 0 if Master(config, SystemClock(), lambda message: _tell(channel, message)).run() else 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        words = f"the daemon failed as user {name_of(os.geteuid())}: {where}{error.strerror or error}"
+        channel.send({"failed": [f"{words}; see {config.log.file}, and whether there is room for it and run_dir"]})
     except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the start must learn of it
         channel.send({"failed": [f"the daemon failed: {error!r}; see {config.log.file}"]})
     finally:

@@ -45,7 +45,7 @@ class PidFile:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise DaemonError(f"the pid file {self._path} cannot be written: {error.strerror}; see run_dir") from None
+            raise self._unwritable(error) from None
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -57,9 +57,18 @@ class PidFile:
             os.close(fd)
             self.acquire()
             return
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(fd)
+            raise self._unwritable(error) from None
         self._fd = fd
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _unwritable(self, error: OSError) -> DaemonError:
+        user = name_of(os.geteuid())
+        advice = "make room on its file system" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see run_dir"
+        return DaemonError(f"the pid file {self._path} cannot be written by user {user}: {error.strerror}; {advice}")
 
     def restore(self) -> bool:
         """Makes the file again if somebody took it away; whether that was so.

@@ -19,7 +19,7 @@ from execution_engine.users import as_user, closed_to_others, name_of, nearest
 _PASSING = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; find out which (`fuser`)",
     sqlite3.SQLITE_LOCKED: "it is locked; it is tried again",
-    sqlite3.SQLITE_FULL: "the disk is full; make room there",
+    sqlite3.SQLITE_FULL: "the disk is full; make room on the file system of its directory",
     sqlite3.SQLITE_IOERR: "reading or writing failed; look at the disk and the kernel's log",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; the daemon's user must be allowed to write in its directory",
     sqlite3.SQLITE_READONLY: "it cannot be written; the daemon's user must be allowed to write the file and its directory",
@@ -39,6 +39,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_IOERR and _is_full(path):
+            code = sqlite3.SQLITE_FULL  # the index of its log finds no room: SQLite calls that an error of the disk
         if code in _PASSING:
             raise StoreUnavailable(f"the database {path}: {_PASSING[code]}{_whose(path, code)} ({error})") from error
         raise StoreError(f"the database {path}: {_LASTING.get(code, 'SQLite refused an operation')} ({error})") from error
@@ -47,6 +49,14 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreUnavailable(
             f"the database {path}: {error.strerror or error}; the daemon's user must be allowed to use it{whose}"
         ) from error
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        space = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < _LEAST_ROOM
 
 
 def _whose(path: Path, code: int = sqlite3.SQLITE_PERM) -> str:
@@ -126,6 +136,8 @@ def _is_same(descriptor: Path, file: os.stat_result) -> bool:
 
 _LOCKS = Path("/proc/locks")
 _LOOKS, _GLANCE = 5, 0.05
+_LEAST_ROOM = 1 << 20
+"""Bytes: with less, SQLite finds no room for what it makes beside the file."""
 _LARGEST_LOG = 64 << 20
 """Bytes that the log keeps on the disk when all of it is in the database."""
 _SHARED_BYTES = str(0x40000002)

@@ -225,6 +225,24 @@ def test_a_full_run_directory_costs_no_job(small_disk: Path, make_engine: MakeEn
     nothing_was_lost(engine, submit_counted(engine))
 
 
+def test_a_full_disk_is_told_as_such_by_every_command(small_disk: Path, make_engine: MakeEngine) -> None:
+    engine = make_engine(
+        database={"url": f"sqlite:///{small_disk}/execd.db"},
+        run_dir=str(small_disk / "run"),
+        jobs_dir=str(small_disk / "jobs"),
+        execution_systems=SLOTS,
+    )
+    engine.start()
+    engine.stop()
+    fill(small_disk)
+    start, status, doctor = (engine.execd(word, check=False) for word in ("start", "status", "doctor"))
+    assert start.returncode == 1
+    assert f"{small_disk}/run/execd.pid cannot be written by user root: No space left on device; make room" in start.stderr
+    assert f"{small_disk}/execd.db: the disk is full; make room on the file system of its directory" in status.stdout
+    assert "clock of jobs dir" in doctor.stdout
+    assert "cannot be seen: No space left on device; make room" in doctor.stdout
+
+
 # --- the machine
 
 

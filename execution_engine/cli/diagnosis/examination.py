@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from errno import EDQUOT, ENOSPC
 from functools import partial
 
 from execution_engine.cli import checks
@@ -62,7 +63,10 @@ def _of_the_database(check: Callable[[Patient, JobStore], Iterator[Finding]], pa
 
 
 def _unseen(what: str, error: OSError) -> Finding:
-    return problem(what, f"cannot be seen: {error}")
+    """`what`: the name of the check, for people."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    full = "; make room on its file system" if error.errno in (ENOSPC, EDQUOT) else ""
+    return problem(what.replace("_", " "), f"cannot be seen: {where}{error.strerror or error}{full}")
 
 
 def _basics(patient: Patient, seconds: float) -> Iterator[Finding]:

@@ -85,7 +85,7 @@ def _close(path: Path) -> str:
     return f"{path} has mode {mode:04o} now"
 
 
-def file_clock(patient: Patient) -> Iterator[Finding]:
+def clock_of_jobs_dir(patient: Patient) -> Iterator[Finding]:
     """When a job started and ended is read from its files: on a network file system, by the clock of the file server."""
     directory = patient.config.jobs_dir
     if not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
@@ -137,4 +137,4 @@ def _remove(directory: Path) -> str:
     return f"{number(len(left), 'file')} removed"
 
 
-CHECKS = (owners, private, file_clock, run_files)
+CHECKS = (owners, private, clock_of_jobs_dir, run_files)
