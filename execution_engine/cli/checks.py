@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from execution_engine.cli import probe
 from execution_engine.cli.deadlines import ask_all
 from execution_engine.clock import Clock
 from execution_engine.config import Config, safety
+from execution_engine.descriptors import kind_of
 from execution_engine.engine.assembly import Site
 from execution_engine.errors import StoreError
 from execution_engine.quantities import format_size
@@ -35,7 +37,7 @@ class Finding:
 def examine(site: Site, clock: Clock, seconds: float) -> Iterator[Finding]:
     """Looks at everything, whatever the first things turn out to be, within so many seconds.
 
-    Makes nothing: the engine's user, not this one, should.
+    Leaves nothing behind: the engine's user, not this one, should make what is missing.
     """
     yield from _configuration(site)
     systems = {f"execution system {name}": partial(_system, site, name) for name in site.systems}
@@ -53,11 +55,12 @@ def _answered(questions: Mapping[str, Callable[[], Iterable[Finding]]], seconds:
 
 
 def _essentials(config: Config, clock: Clock) -> dict[str, Callable[[], Iterable[Finding]]]:
-    directories = {"jobs_dir": config.jobs_dir, "run_dir": config.run_dir, "log directory": config.log.file.parent}
+    directories = {"jobs_dir": config.jobs_dir, "run_dir": config.run_dir}
     return {
         "user": partial(_user, config),
         "database": partial(_database, config, clock),
         **{what: partial(_directory, config, what, path) for what, path in directories.items()},
+        "log directory": partial(_log, config),
     }
 
 
@@ -105,6 +108,38 @@ def _database(config: Config, clock: Clock) -> Iterator[Finding]:
         yield Finding("database", False, f"{error.filename}: {error.strerror}")
 
 
+def _log(config: Config) -> Iterator[Finding]:
+    """Beside the directory, what is in the log's place: a pipe or a terminal, such as /dev/stdout, is written to as it is."""
+    file = config.log.file
+    try:
+        what = kind_of(file) if file.exists() else "a file"
+    except OSError as error:
+        yield Finding("log directory", False, f"{file}: {error.strerror}")
+        return
+    if what == "a file":
+        yield from _directory(config, "log directory", file.parent)
+    if what in ("a directory", "a socket") or (what == "a device" and not _takes_words(file)):
+        yield Finding("log", False, f"{file} is {what}; give a file")
+    elif file.exists() and not os.access(file, os.W_OK):
+        yield Finding("log", False, f"{file} cannot be written by {name_of(os.geteuid())}")
+    elif what != "a file":
+        yield Finding("log", True, f"{file} is {what}")
+
+
+def _takes_words(device: Path) -> bool:
+    """Whether it is a terminal or /dev/null: others are full, or somebody's disk."""
+    if os.path.realpath(device) == os.devnull:
+        return True
+    try:
+        descriptor = os.open(device, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _directory(config: Config, what: str, path: Path) -> Iterator[Finding]:
     for _, wrong in safety.faults(config, (what,)):
         yield Finding(what, False, wrong)
@@ -124,6 +159,10 @@ def _writable(what: str, path: Path, message: str) -> Finding:
         return Finding(what, False, f"{place} cannot be written by {name_of(os.geteuid())}; {making(path, owner)}")
     if short := shortage(os.statvfs(place)):
         return Finding(what, False, f"{place}: {short}")
+    try:
+        Path(tempfile.mkdtemp(prefix=".execd-check-", dir=place)).rmdir()  # /proc and a server of files say yes, and refuse then
+    except OSError as error:
+        return Finding(what, False, f"{place} cannot be written by {name_of(os.geteuid())}: {error.strerror}")
     return Finding(what, True, message)
 
 

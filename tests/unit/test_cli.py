@@ -211,6 +211,29 @@ def test_check_goes_on_when_nobody_can_look_at_a_directory(execd: CommandLine, s
     assert found["run_dir"]["ok"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to others /proc says at once that nobody writes there: run bin/test as root")
+@pytest.mark.parametrize(
+    ("settings", "what", "message"),
+    [
+        ({"run_dir": "/proc/x"}, "run_dir", "/proc cannot be written by root: No such file or directory"),
+        ({"jobs_dir": "/proc/x/jobs"}, "jobs_dir", "/proc cannot be written by root: No such file or directory"),
+        ({"log": {"file": "/proc/x/log"}}, "log directory", "/proc cannot be written by root: No such file or directory"),
+        ({"log": {"file": "/dev/full"}}, "log", "/dev/full is a device; give a file"),
+        ({"log": {"file": "/dev"}}, "log", "/dev is a directory; give a file"),
+    ],
+)
+def test_check_tries_what_the_start_needs(execd: CommandLine, settings: dict[str, object], what: str, message: str):
+    configure(execd, **settings)
+    assert [(row["what"], row["message"]) for row in execd.json("check", code=1)["found"] if not row["ok"]] == [(what, message)]
+
+
+def test_check_leaves_nothing_behind_and_takes_a_log_to_null(execd: CommandLine):
+    configure(execd, log={"file": "/dev/null"})
+    before = sorted(execd.file.parent.rglob("*"))
+    assert execd.json("check")["problems"] == []
+    assert sorted(execd.file.parent.rglob("*")) == before
+
+
 def space(free: int, size: int) -> os.statvfs_result:
     """A file system with so many bytes."""
     return os.statvfs_result((4096, 1, size, free, free, 0, 0, 0, 0, 255))
