@@ -14,24 +14,27 @@ from typing import Self
 from execution_engine import plugins
 from execution_engine.config import Config
 from execution_engine.engine import machine
+from execution_engine.engine.file_system import Place
 from execution_engine.errors import DaemonError
 from execution_engine.plugins import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A configuration, the place of its jobs, and the sources of its execution systems and rules."""
+    """A configuration, the place of its jobs, which directory is at jobs_dir, and the sources of its systems and rules."""
 
     config: Config
     place: str
     systems: tuple[Source, ...]
     rules: tuple[Source, ...]
+    jobs_dir: Place | None
 
     @classmethod
     def read(cls, config: Config) -> Self:
         """With the plug-ins as they are on the disk now.  Nothing is loaded; what cannot be read is a problem of its loading."""
         place = machine.place_of(config.run_dir, config.engine.identity)
-        return cls(config, place, plugins.read_all(config.systems_dirs), plugins.read_all(config.rules_dirs))
+        systems, rules = plugins.read_all(config.systems_dirs), plugins.read_all(config.rules_dirs)
+        return cls(config, place, systems, rules, Place.of(config.jobs_dir))
 
     def to_file(self) -> int:
         """Puts it into a file without a name, in memory; returns the descriptor, which the caller closes."""

@@ -90,7 +90,7 @@ class AccountingActor(LaneActor):
     def _settle(self, job: Job, account: Account | None) -> list[Change]:
         """Stores what became of the job, unless its record has come meanwhile: that is the status actor's to read."""
         change = None
-        fault = file_system.fault(job.dir, self.site.config.jobs_dir)
+        fault = file_system.fault(job.dir, self.site.config.jobs_dir, self.site.jobs_dir)
         if fault is not None and fault.of_all:
             self.tell_outage(file_system.FILES, fault.why)
         elif (fault is None or job.kill_sent) and last_record_of(job) is None:

@@ -33,6 +33,7 @@ STORE_INTERVAL = 0.05
 """Seconds after which what is done is stored, while there is more to do: the next step with a job waits for no other job."""
 
 _BEAT_INTERVAL = 1.0
+_IN_JOBS_DIR = frozenset({Work.BUILDING, Work.SUBMIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Workplace:
     """its system took no more jobs of late: begin with one"""
 
 
-class FilesHang(Exception):
-    """The file system of the jobs' directories does not answer."""
+class FilesAway(Exception):
+    """The file system of the jobs' directories does not answer, or is not where it was."""
 
 
 class Stop(Exception):
@@ -120,7 +121,7 @@ class Actor(ABC):
         except StoreUnavailable as error:
             self.tell_outage("database", str(error))
             return EXIT_OUTAGE
-        except FilesHang as error:
+        except FilesAway as error:
             self.tell_outage(file_system.FILES, str(error))
             return EXIT_OUTAGE
         except ExecutionSystemError as error:
@@ -186,11 +187,18 @@ class Actor(ABC):
             raise Stop from None
 
     def look_at_files(self) -> None:
-        """Raises FilesHang when nothing can be read below `jobs_dir` now: a job that is touched then would be blamed for it."""
+        """Raises FilesAway when nothing can be read below `jobs_dir` now: a job that is touched then would be blamed for it."""
         jobs_dir, patience = self.site.config.jobs_dir, self.settings.actor_deadline / 4
         asked_at = self.clock.monotonic()
         if file_system.hangs(jobs_dir, patience):
-            raise FilesHang(f"{jobs_dir} cannot be listed within {patience:g} s")
+            raise FilesAway(f"{jobs_dir} cannot be listed within {patience:g} s")
+        self.note(files=asked_at)
+
+    def look_at_place(self) -> None:
+        """Raises FilesAway when `jobs_dir` is not the directory that it was: what is missing there is lost to nobody."""
+        asked_at = self.clock.monotonic()
+        if (why := file_system.elsewhere(self.site.config.jobs_dir, self.site.jobs_dir)) is not None:
+            raise FilesAway(why)
         self.note(files=asked_at)
 
     # --- claims and changes
@@ -198,6 +206,8 @@ class Actor(ABC):
     def claim(self, lane: str | None = None, limit: int | None = None, cores: Cores | None = None) -> list[Claimed]:
         """Claims a batch of this actor's work, for the time of one lease."""
         assert self.work is not None
+        if self.work in _IN_JOBS_DIR:
+            self.look_at_place()
         limit = self.settings.batch if limit is None else limit
         if self.careful:
             self.look_at_files()

@@ -18,6 +18,7 @@ from execution_engine.clock import Clock, SystemClock
 from execution_engine.config import Config, RuleEntry, SystemEntry, wording
 from execution_engine.config.places import Keys, Problems
 from execution_engine.engine.accepted import Accepted
+from execution_engine.engine.file_system import Place
 from execution_engine.errors import ConfigError
 from execution_engine.job_routing import builtin, rules  # noqa: F401 - the built-in rules register themselves
 from execution_engine.job_routing.dispatcher import Dispatcher
@@ -54,6 +55,8 @@ class Site:
     systems: dict[str, SystemPlan]
     dispatcher: Dispatcher
     plugin_files: tuple[Path, ...]
+    jobs_dir: Place | None = None
+    """which directory was there when the configuration was accepted"""
 
 
 def lane(plan: SystemPlan) -> str:
@@ -76,7 +79,7 @@ def assemble(config: Config, clock: Clock | None = None, accepted: Accepted | No
         found = [*systems.problems, *loaded.problems, *problems.lines()]
         if found:
             raise ConfigError(found)
-    return Site(config, plans, dispatcher, systems.files + loaded.files)
+    return Site(config, plans, dispatcher, systems.files + loaded.files, accepted.jobs_dir)
 
 
 def _plans(config: Config, place: str, problems: Problems) -> dict[str, SystemPlan]:

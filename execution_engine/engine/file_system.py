@@ -46,6 +46,38 @@ def _list_and_exit(directory: Path) -> None:
         os._exit(0)
 
 
+class Place(NamedTuple):
+    """Which directory it is: the numbers of its device and of its inode."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, directory: Path) -> Place | None:
+        """None: there is none."""
+        try:
+            found = directory.stat()
+        except OSError:
+            return None
+        return cls(found.st_dev, found.st_ino)
+
+    def is_same(self, other: Place) -> bool:
+        """A file system without a device of its own (NFS, tmpfs) has another number each time that it is mounted."""
+        mine, theirs = os.major(self.device), os.major(other.device)
+        return self.inode == other.inode and (self.device == other.device or mine == theirs == 0)
+
+
+def elsewhere(jobs_dir: Path, known: Place | None) -> str | None:
+    """Why what is in `jobs_dir` now is not what was there when the configuration was accepted (`known`); None: it is."""
+    if known is None:
+        return None
+    now = Place.of(jobs_dir)
+    if now is not None and known.is_same(now):
+        return None
+    what = "cannot be found" if now is None else "is another directory than at the engine's start"
+    return f"{jobs_dir} {what}; is its file system mounted? if it was moved on purpose: execd restart"
+
+
 class Fault(NamedTuple):
     """Why nothing follows from what is missing in a job's directory.  `of_all`: nor in the other jobs' directories."""
 
@@ -53,7 +85,7 @@ class Fault(NamedTuple):
     of_all: bool
 
 
-def fault(directory: str | None, jobs_dir: Path) -> Fault | None:
+def fault(directory: str | None, jobs_dir: Path, known: Place | None = None) -> Fault | None:
     """None: something follows.
 
     A directory that is not below `jobs_dir` (that was another one before, or an app wrote the field) says nothing about it.
@@ -67,7 +99,7 @@ def fault(directory: str | None, jobs_dir: Path) -> Fault | None:
         if error.errno not in _SAYS_NOTHING_OF_IT:
             return Fault(f"{directory} cannot be read: {error.strerror}", of_all)
         top = jobs_dir if of_all else Path(*Path(directory).parts[:-_PROJECT_SHARD_JOB])
-        why = _fault_of_all(top)
+        why = (elsewhere(jobs_dir, known) if of_all else None) or _fault_of_all(top)
         return Fault(why, of_all) if why is not None else None
     return None
 

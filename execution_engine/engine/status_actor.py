@@ -66,6 +66,8 @@ class StatusActor(LaneActor):
         self._lost = self._changed = self._ended = self._notify = 0
         self._fault = None
         here = self._here()
+        if here:
+            self.look_at_place()
         free = [job for job in here if (until := _lease_until(job)) is None or until <= now]
         if self.careful and asking:
             self._one_by_one(free)
@@ -237,7 +239,7 @@ class StatusActor(LaneActor):
         return self._without_record(job, status)
 
     def _without_record(self, job: Job, status: Status | None) -> Change | None:
-        fault = file_system.fault(job.dir, self.site.config.jobs_dir)
+        fault = file_system.fault(job.dir, self.site.config.jobs_dir, self.site.jobs_dir)
         if fault is not None and fault.of_all:
             self._fault = fault.why
             return None

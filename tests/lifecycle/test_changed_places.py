@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.engines import Engine
+from execution_engine.engine.file_system import FILES
+from tests.support.engines import Engine, until
 
 
 @pytest.mark.parametrize("database", ["the same database", "another database"])
@@ -31,3 +32,34 @@ def test_another_file_may_have_an_engine_beside_it(engine: Engine) -> None:
     other.chmod(0o600)
     for command in ("start", "status", "stop"):
         engine.execd("-c", str(other), command, configured=False)
+
+
+def test_a_jobs_dir_that_was_replaced_is_an_outage_that_costs_no_job(engine: Engine) -> None:
+    jobs_dir = engine.config.jobs_dir
+    go = engine.directory / "go"
+    (running,) = engine.submit({"command": ["sh", "-c", f"until [ -e {go} ]; do sleep 0.1; done"]})
+    engine.until_status(running, "running")
+    away = jobs_dir.rename(jobs_dir.with_name("away"))
+    jobs_dir.mkdir(mode=0o700)
+    (waiting,) = engine.submit({"command": ["true"]})
+    until(lambda: any(each["what"] == FILES for each in engine.state()["outages"]), "the outage is told")
+    status = engine.execd("status", check=False)
+    assert (status.returncode, "is its file system mounted?" in status.stdout) == (1, True)
+    doctor = engine.execd("doctor", check=False).stdout
+    assert "is the file system mounted?" in doctor
+    assert "execd kill" not in doctor
+    assert [*jobs_dir.iterdir()] == [], "nothing is built where the jobs are not"
+    assert engine.job(waiting)["status"] == "to be built"
+    go.touch()
+    jobs_dir.rmdir()
+    away.rename(jobs_dir)
+    assert [job["status"] for job in engine.wait([running, waiting])] == ["finished", "finished"]
+    until(lambda: engine.state()["outages"] == [], "the outage is over")
+
+
+def test_a_jobs_dir_that_was_replaced_on_purpose_is_taken_by_a_restart(engine: Engine) -> None:
+    engine.config.jobs_dir.rename(engine.directory / "away")
+    engine.config.jobs_dir.mkdir(mode=0o700)
+    engine.execd("restart")
+    (job,) = engine.run({"command": ["true"]})
+    assert job["status"] == "finished"

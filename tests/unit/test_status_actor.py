@@ -150,10 +150,10 @@ def test_a_file_system_that_comes_back_between_two_looks_costs_no_job_its_record
     leave_exit_record(away)
     look = file_system.fault
 
-    def back_meanwhile(where: str | None, jobs_dir: Path) -> file_system.Fault | None:
+    def back_meanwhile(where: str | None, jobs_dir: Path, known: file_system.Place | None) -> file_system.Fault | None:
         directory.parent.mkdir(parents=True)
         away.rename(directory)
-        return look(where, jobs_dir)
+        return look(where, jobs_dir, known)
 
     monkeypatch.setattr(file_system, "fault", back_meanwhile)
     make_actor(store, Queue(tmp_path, {})).turn()

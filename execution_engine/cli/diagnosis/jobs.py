@@ -16,6 +16,7 @@ from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import GRACE, build_anew, earliest, free_leases, give_up
 from execution_engine.cli.output import dig
 from execution_engine.cli.wording import date_of
+from execution_engine.engine.file_system import FILES
 from execution_engine.engine.lane_actor import ASIDE
 from execution_engine.jobs.status import ON_SYSTEM, Status
 from execution_engine.store.changes import job_on_system
@@ -209,6 +210,14 @@ def _give_up_question(lane: str, count: int) -> str:
 def _without_directory(seen: _Seen, patient: Patient) -> Iterator[Finding]:
     lost = len(seen.unbuilt) + len(seen.gone)
     if not lost:
+        return
+    if any(outage["what"] == FILES for outage in patient.state().get("outages") or ()) and patient.master() is not None:
+        yield problem(
+            "jobs_dir",
+            f"{number(lost, 'job')} whose directory is not there, while {FILES} is away",
+            "is the file system mounted? put it back: the jobs go on",
+            [*seen.unbuilt, *seen.gone],
+        )
         return
     if not any(seen.jobs_dir.glob("*")):
         yield problem(
