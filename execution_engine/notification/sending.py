@@ -19,6 +19,7 @@ from execution_engine.notification.cut_off import CutOff
 from execution_engine.notification.message import Message
 from execution_engine.notification.targets import DeliveryFailed, UnusableTarget
 from execution_engine.notification.web import hold_to_web_rules
+from execution_engine.notification.wording import in_words, is_of_a_connection
 
 _MAIL = frozenset({"mailto", "mailtos"})
 _WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
@@ -54,7 +55,7 @@ def send(url: str, message: Message, *, timeout: float, own_url: bool) -> None:
     with CutOff(timeout) as cut_off:
         accepted = _notify(service, message, url)
     if cut_off.over:
-        raise DeliveryFailed(_redacted("; ".join(filter(None, (_too_late(timeout), reasons.told()))), url))
+        raise DeliveryFailed(_redacted("; ".join(filter(None, (_too_late(timeout), reasons.told(connections=False)))), url))
     if not accepted:
         raise DeliveryFailed(_redacted(reasons.told() or "refused, without a reason", url))
 
@@ -69,7 +70,7 @@ def _notify(service: Any, message: Message, url: str) -> bool:
             body_format=apprise.NotifyFormat.TEXT,
         )
     except Exception as error:  # noqa: BLE001 - a plug-in of apprise may raise anything; that is its answer
-        raise DeliveryFailed(_redacted(f"{type(error).__name__}: {error}", url)) from None
+        raise DeliveryFailed(_redacted(in_words([f"{type(error).__name__}: {error}"]), url)) from None
     return accepted
 
 
@@ -129,9 +130,9 @@ class _Reasons(logging.Handler):
         """Begins anew."""
         self._here.lines = []
 
-    def told(self) -> str:
-        """What was said since, without repetitions."""
-        return "; ".join(dict.fromkeys(self._lines()))
+    def told(self, *, connections: bool = True) -> str:
+        """What was said since, without repetitions; perhaps without that a connection ended, which a time-out ends."""
+        return in_words([line for line in self._lines() if connections or not is_of_a_connection(line)])
 
     def _lines(self) -> list[str]:
         return getattr(self._here, "lines", [])
