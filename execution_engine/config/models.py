@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,7 @@ from execution_engine.config.places import Places
 from execution_engine.config.values import AnchoredPath, Duration, Name, PollInterval, Section, Size, anchored, completed
 
 _SQLITE = "sqlite:///"
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _SOCKET_PATH_ROOM = 100
 """Bytes that a run_dir may have: a unix socket's path ends at 107, and the names of the sockets want the rest."""
 
@@ -48,6 +50,12 @@ def _socket_room(path: Path) -> Path:
     if len(os.fsencode(path)) > _SOCKET_PATH_ROOM:
         raise ValueError(f"{path} is too long: sockets are made in it; expected at most {_SOCKET_PATH_ROOM} bytes")
     return path
+
+
+def _identity(name: str) -> str:
+    if not _IDENTITY.fullmatch(name):
+        raise ValueError("expected at most 100 letters, digits, dots, - and _, of which a letter or a digit is the first")
+    return name
 
 
 def _known_user(name: str) -> str:
@@ -128,9 +136,8 @@ class Engine(Section):
     retry_delay: Annotated[PollInterval, completed(_RETRY_DELAY)] = Field(
         _RETRY_DELAY, description="before a failed submission is tried again; doubles"
     )
-    identity: str | None = Field(
+    identity: Annotated[str, AfterValidator(_identity)] | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="what this machine is called in the lanes of its Local jobs, instead of its host name with a mark: for "
         "a host whose name and machine id change (a container), or to take over the jobs of one that is gone",
     )

@@ -5,9 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from execution_engine.quantities import format_duration, parse_duration, parse_size
 
@@ -41,6 +51,13 @@ class Section(BaseModel):
     """A mapping with known keys only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
+        if isinstance(given, bool) and info.field_name and cls.model_fields[info.field_name].annotation is int:
+            raise PydanticCustomError("int_type", "expected a whole number")
+        return given
 
 
 class PollInterval(Section):

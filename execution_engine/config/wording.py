@@ -39,7 +39,10 @@ def problems(error: ValidationError, schema: Any, places: Places, above: Keys = 
     """Each bad key below `above`, and what is wrong with it.  `schema`: the model that refused."""
     said: dict[Keys, list[str]] = {}
     found: dict[Keys, str] = {}
-    for entry in error.errors(include_url=False):
+    entries = error.errors(include_url=False)
+    for entry in entries:
+        if entry["type"] == "too_short" and any(_is_below(other["loc"], entry["loc"]) for other in entries):
+            continue  # it counts the good ones alone
         keys: Keys = (*above, *entry["loc"])
         message = _message(entry, schema)
         if entry["type"] not in ("missing", "extra_forbidden"):
@@ -51,6 +54,10 @@ def problems(error: ValidationError, schema: Any, places: Places, above: Keys = 
         said.setdefault(keys, []).append(message)
     for keys, messages in said.items():
         yield keys, ", or ".join(dict.fromkeys(messages)) + found.get(keys, "")
+
+
+def _is_below(keys: tuple[int | str, ...], above: tuple[int | str, ...]) -> bool:
+    return len(keys) > len(above) and keys[: len(above)] == above
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

@@ -34,8 +34,7 @@ ENGINE_FIELDS = frozenset(
 )
 """Fields that the engine writes, beside `status`.  All others are the app's, also those that this version does not know."""
 
-UMASK = r"^0{1,2}[0-7]{2}$"
-"""A umask in a document or a configuration: octal digits in a string, since a number would be read in one way or the other."""
+_UMASK = re.compile(r"0{1,2}[0-7]{2}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
 
@@ -75,6 +74,14 @@ def _quantity(parse: Any) -> Any:
     return validate
 
 
+def _umask(text: str) -> str:
+    if text and not _UMASK.fullmatch(text):
+        raise ValueError('expected octal digits in quotes that take nothing from the owner, such as "022", "027" or "077"')
+    return text
+
+
+Umask = Annotated[str, Strict(), AfterValidator(_umask)]
+"""In a document or a configuration: octal digits in a string, since a number would be read in one way or the other."""
 SafeText = Annotated[str, Strict(), AfterValidator(_no_nul)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Directory = Annotated[str, Strict(), AfterValidator(_absolute)]
@@ -231,9 +238,7 @@ class Job(Value):
     outputs: tuple[SafeText, ...] = Field((), description="glob patterns of the results to record at the end")
     env: dict[SafeText, SafeText] = Field(default_factory=dict, description="added to the job's environment")
     resources: Resources = Field(Resources(), description="asked of the execution system, enforced by it")
-    umask: Annotated[str, Strict(), Field(pattern=f"^$|{UMASK}")] = Field(
-        "", description='of the job and its directory, as "027"; not wider than its execution system allows'
-    )
+    umask: Umask = Field("", description='of the job and its directory, as "027"; not wider than its execution system allows')
     shell: tuple[SafeText, ...] | SafeText = Field(
         (),
         description="program, or list of program and arguments, that runs a command that is a string, whatever its #! line",

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field
 
 from execution_engine.errors import ExecutionSystemError, NotSupported, PluginError, SystemClosed, SystemFull
 from execution_engine.jobs.exit_record import JOB_SCRIPT, ExitRecord
 from execution_engine.jobs.followed import Followed
-from execution_engine.jobs.job import UMASK, Job, Usage
+from execution_engine.jobs.job import Job, Umask, Usage
 from execution_engine.jobs.status import Status
 from execution_engine.plugins import Registry
 
@@ -53,7 +53,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    umask: Annotated[str, Strict(), Field(pattern=UMASK)] = Field(
+    umask: Annotated[Umask, Field(min_length=1)] = Field(
         "077",
         description="umask of its jobs and, with it, the mode of their directories, in quotes; the widest that a job's own "
         '`umask` may be.  The group may look into them with "027"; it must be let into jobs_dir, too',

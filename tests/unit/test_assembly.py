@@ -165,6 +165,11 @@ def test_a_prologue_that_the_shell_cannot_read_is_told_and_none_is_run(site_dire
     assert not list(Path.cwd().glob("ran"))
 
 
+def test_a_umask_that_is_none_is_told_with_what_is_expected(site_directory: Path) -> None:
+    (found,) = problems_of(configured(site_directory, execution_systems='{here: {class: Local, umask: "0777"}}'))
+    assert 'here.umask: expected octal digits in quotes that take nothing from the owner, such as "022"' in found
+
+
 def test_a_plugin_that_others_could_change_is_refused(site_directory: Path) -> None:
     (site_directory / "rules/names.py").chmod(0o666)
     (site_directory / "systems").chmod(0o777)

@@ -305,6 +305,33 @@ def test_no_systems_and_no_routes_are_problems(tmp_path: Path) -> None:
     ]
 
 
+def test_routes_and_systems_that_are_bad_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    found = problems_of(write(tmp_path, execution_systems="{here: {slots: 1}}", routes="[{name: a, rule: []}]"))
+    assert [line.split(": ", 1)[1] for line in found] == [
+        "execution_systems.here.class: is missing",
+        "routes[0].rule: is not a known key; did you mean rules?",
+        "routes[0].execution_system: is missing",
+    ]
+
+
+def test_a_name_of_the_machine_that_is_none_is_told_with_what_is_expected(tmp_path: Path) -> None:
+    (found,) = problems_of(write(tmp_path, engine='{identity: "a b"}'))
+    assert found.split(": ", 1)[1] == (
+        "engine.identity: expected at most 100 letters, digits, dots, - and _, of which a letter or a digit is the first"
+    )
+
+
+def test_a_truth_is_no_number(tmp_path: Path) -> None:
+    engine = "{batch: true, crashes: false, actors: {submit: true}}"
+    found = problems_of(write(tmp_path, engine=engine, notification="{attempts: true}"))
+    assert sorted(line.split(": ", 1)[1] for line in found) == [
+        "engine.actors.submit: expected a whole number, found true",
+        "engine.batch: expected a whole number, found true",
+        "engine.crashes: expected a whole number, found false",
+        "notification.attempts: expected a whole number, found true",
+    ]
+
+
 def test_a_file_that_others_could_change_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
     file = write(tmp_path)
     file.chmod(0o664)
