@@ -112,7 +112,8 @@ def _log(config: Config) -> Iterator[Finding]:
     """Beside the directory, what is in the log's place: a pipe or a terminal, such as /dev/stdout, is written to as it is."""
     file = config.log.file
     try:
-        what = kind_of(file) if file.exists() else "a file"
+        there = nearest(file)[0] == file
+        what = kind_of(file) if there else "a file"
     except OSError as error:
         yield Finding("log directory", False, f"{file}: {error.strerror}")
         return
@@ -120,7 +121,7 @@ def _log(config: Config) -> Iterator[Finding]:
         yield from _directory(config, "log directory", file.parent)
     if what in ("a directory", "a socket") or (what == "a device" and not _takes_words(file)):
         yield Finding("log", False, f"{file} is {what}; give a file")
-    elif file.exists() and not os.access(file, os.W_OK):
+    elif there and not os.access(file, os.W_OK):
         yield Finding("log", False, f"{file} cannot be written by {name_of(os.geteuid())}")
     elif what != "a file":
         yield Finding("log", True, f"{file} is {what}")

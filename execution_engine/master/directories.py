@@ -26,6 +26,8 @@ def _unusable(config: Config) -> Iterator[tuple[str, str]]:
         ("log", config.log.file.parent, 0o755),
         ("jobs_dir", config.jobs_dir, 0o711),
     ):
+        if key == "log" and nearest(config.log.file)[0] == config.log.file and not config.log.file.is_file():
+            continue  # a pipe or a terminal, such as /dev/stdout: nothing is made beside it
         owner = nearest(directory)[1]
         try:
             with closed_to_others():

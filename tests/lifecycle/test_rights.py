@@ -274,3 +274,11 @@ def test_a_user_who_cannot_read_execd_is_told_which_directory_is_closed(
         done = engine.execd(*words, check=False)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1), f"{words}: {done.stdout}{done.stderr}"
         assert f"user: {USER.pw_name} cannot run execd: {away} is closed to that user" in done.stderr
+
+
+def test_a_log_that_is_a_device_needs_no_directory_to_write_in(make_site: Callable[..., Engine]) -> None:
+    """/dev is root's."""
+    engine = make_site(user=USER.pw_name, log={"file": "/dev/null"})
+    engine.execd("check")
+    engine.start()
+    engine.stop()
