@@ -135,7 +135,9 @@ def _no_place(document: Document, engine: Mapping[str, Any] | None) -> list[str]
     if slots is not None and active is not None:
         cores, waiting = dig(document, "resources.cores") or 1, system.get("waiting")
         others = f", {waiting} jobs wait" if waiting is not None else ""
-        return [f"it waits for {cores} free of the {slots} slots of {name}; {active} are in use{others}"]
+        return [
+            f"it waits for {cores} free of the {slots} slot{'' if slots == 1 else 's'} of {name}; {active} are in use{others}"
+        ]
     return [f"it waits for a place on {name}"]
 
 

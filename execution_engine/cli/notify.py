@@ -141,7 +141,7 @@ class _Desk:
         now = self._clock.now()
         job = self._store.claim_one(job_id, self._owner, now, now + _LEASE)
         if job is None:
-            return "an actor of the engine is at it just now"
+            return "the engine has it in hand just now, perhaps to tell them; `execd show` tells who was reached"
         return "somebody else changed it meanwhile" if self._store.apply([self._change(job)], self._owner, now) else ""
 
     def _change(self, job: Job) -> Change:

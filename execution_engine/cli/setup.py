@@ -105,8 +105,14 @@ def check(ctx: click.Context, timeout: float, as_json: bool) -> None:
 def _print_findings(findings: list[Finding]) -> None:
     """What was looked at.  The words of the problems follow on stderr, for scripts and for cron: not here as well."""
     if findings:
-        rows = [(f.what, "ok" if f.ok else "PROBLEM", f.message if f.ok else "see below") for f in findings]
+        rows = [(f.what, _state(f), f.message if f.ok else "see below") for f in findings]
         print_table(("CHECKED", "STATE", "FOUND"), rows)
+
+
+def _state(finding: Finding) -> str:
+    if not finding.ok:
+        return "PROBLEM"
+    return "warning" if finding.what == "warning" else "ok"
 
 
 @click.command("database-url")

@@ -128,7 +128,7 @@ class BuildingActor(Actor):
         }
         job = job.model_copy(update={"execution": job.execution.model_validate(execution)})
         if slots is not None and job.resources.cores > slots:
-            message = f"it asks for {job.resources.cores} cores, {plan.name} has {slots} slots"
+            message = f"it asks for {job.resources.cores} cores, {plan.name} has {slots} slot{'' if slots == 1 else 's'}"
             return _with(self._vetting.end(job, Status.ERROR, "submission refused", message, now), {"execution": execution})
         try:
             if os.path.lexists(directory_of(job, self.site.config.jobs_dir)):

@@ -82,7 +82,7 @@ class Local(execution_systems.ExecutionSystem):
         if processes.read(os.getpid()) is None:
             return Health(False, "cannot read /proc")
         trouble = self._keeper.trouble()
-        return Health(not trouble, trouble or f"{self.slots()} slots")
+        return Health(not trouble, trouble or _slots(self.slots()))
 
     # --- starting
 
@@ -146,7 +146,7 @@ class Local(execution_systems.ExecutionSystem):
     def _check(self, job: Job) -> None:
         if job.resources.cores > self.slots():
             raise ExecutionSystemError(
-                f"{job.label} needs {job.resources.cores} cores, {self.context.name} has {self.slots()} slots"
+                f"{job.label} needs {job.resources.cores} cores, {self.context.name} has {_slots(self.slots())}"
             )
 
     def find(self, job: Job) -> str | None:
@@ -328,3 +328,7 @@ def _identify(job: Job, records: Records) -> ProcessRecord | None:
     if native is None or (record is not None and record.identity == native):
         return record
     return ProcessRecord(native.pid, native.start, boot="", attempt=job.attempt, keeper="")
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"

@@ -126,10 +126,12 @@ def test_two_hundred_jobs_at_once_all_end_each_with_its_own_code(site: JobSite) 
     assert all(_account(site, job).usage for job in known)
 
 
-def test_a_job_that_needs_more_cores_than_there_are_is_refused_for_good(tmp_path: Path) -> None:
-    site = JobSite(tmp_path, lambda context: local(context, slots=2))
+@pytest.mark.parametrize(("slots", "words"), [(1, "1 slot"), (2, "2 slots")])
+def test_a_job_that_needs_more_cores_than_there_are_is_refused_for_good(tmp_path: Path, slots: int, words: str) -> None:
+    site = JobSite(tmp_path, lambda context: local(context, slots=slots))
+    assert site.system.health().message == words
     job = site.job(["true"], resources={"cores": 4})
-    with pytest.raises(ExecutionSystemError, match="needs 4 cores, here has 2 slots") as caught:
+    with pytest.raises(ExecutionSystemError, match=f"needs 4 cores, here has {words}$") as caught:
         site.system.run(job)
     assert not caught.value.transient
     assert site.alive() == []

@@ -23,7 +23,7 @@ from execution_engine.building.job_directory import build
 from execution_engine.cli import checks, main
 from execution_engine.cli.diagnosis import directories, jobs
 from execution_engine.cli.diagnosis.clocks import compared
-from execution_engine.cli.diagnosis.findings import Finding
+from execution_engine.cli.diagnosis.findings import Finding, number
 from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import give_up
 from execution_engine.clock import SystemClock
@@ -424,6 +424,33 @@ def test_an_empty_jobs_dir_is_taken_for_one_that_is_not_mounted_and_nothing_is_r
 def test_a_job_that_nobody_can_follow_is_told(execd: CommandLine, store: JobStore) -> None:
     store.insert([{"_id": "odd", "status": "running", "command": ["true"], "execution": "nonsense"}])
     assert found(examined(execd, code=1), "documents")[0]["examples"] == ["odd"]
+
+
+def test_numbers_of_things_are_english() -> None:
+    assert [
+        number(count, what) for count, what in ((1, "index"), (11, "index"), (2, "process"), (2, "directory"), (2, "job"))
+    ] == [
+        "1 index",
+        "11 indexes",
+        "2 processes",
+        "2 directories",
+        "2 jobs",
+    ]
+
+
+def test_nothing_is_tried_again_where_no_engine_runs(execd: CommandLine, store: JobStore) -> None:
+    execd.config.jobs_dir.rmdir()
+    execd.config.jobs_dir.write_text("no directory")
+    (told,) = found(examined(execd, code=1), "jobs_dir")
+    assert "`execd check` shows whether it answers" in told["mend"]
+    assert "tries again" not in told["mend"]
+
+
+def test_a_warning_of_check_is_not_called_ok(execd: CommandLine) -> None:
+    text = yaml.safe_load(execd.file.read_text()) | {"rules_dirs": ["nowhere"]}
+    execd.file.write_text(yaml.safe_dump(text))
+    (line,) = (line for line in execd("check").stdout.splitlines() if "nothing is loaded from it" in line)
+    assert line.split()[:2] == ["warning", "warning"]
 
 
 def test_documents_without_a_status_are_told(execd: CommandLine, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:

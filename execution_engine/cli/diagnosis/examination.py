@@ -19,7 +19,8 @@ _OF_THE_DATABASE = (*database.CHECKS, *engines.REGISTRY_CHECKS, *jobs.CHECKS, *d
 
 _NOT_SEEN = "cannot be looked into"
 _MORE_TIME = "a file system or the database hangs, or there is much to look at: --timeout gives it longer"
-_MEND = "mend what it says; the engine tries again by itself, and `execd check` shows whether it answers"
+_MEND = "mend what it says; {}`execd check` shows whether it answers"
+_TRIES = "the engine tries again by itself, and "
 
 
 def examine(patient: Patient, seconds: float) -> Iterator[Finding]:
@@ -75,8 +76,9 @@ def _basics(patient: Patient, seconds: float) -> Iterator[Finding]:
         looked = checks.examine(patient.site, patient.clock, seconds)
     else:
         looked = checks.of_essentials(patient.config, patient.clock, seconds)
+    mend = _MEND.format(_TRIES if patient.master() is not None else "")
     for found in looked:
         if found.what == "warning":
             yield warning("configuration", found.message)
         else:
-            yield well(found.what, found.message) if found.ok else problem(found.what, found.message, _MEND)
+            yield well(found.what, found.message) if found.ok else problem(found.what, found.message, mend)

@@ -61,10 +61,10 @@ def problem(what: str, message: str, mend: str = "", examples: Collection[object
 
 
 def number(count: int, what: str) -> str:
-    """`1 job`, `2 jobs`, `2 directories`."""
+    """`1 job`, `2 jobs`, `2 directories`, `2 indexes`."""
     if count == 1:
         return f"1 {what}"
-    return f"{count:,} {what[:-1]}ies" if what.endswith("y") else f"{count:,} {what}{'es' if what.endswith('s') else 's'}"
+    return f"{count:,} {what[:-1]}ies" if what.endswith("y") else f"{count:,} {what}{'es' if what.endswith(('s', 'x')) else 's'}"
 
 
 def some(examples: Sequence[str]) -> str:
