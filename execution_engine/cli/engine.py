@@ -183,7 +183,11 @@ def _health(report: dict[str, Any], now: datetime) -> ExitCode:
     if not report["running"]:
         return ExitCode.FAILED if report.get("without_pid_file") or report.get("elsewhere") else ExitCode.NOT_RUNNING
     age = _age(report.get("at"), now)
-    return ExitCode.FAILED if report.get("outages") or (age is not None and age > STALE) else ExitCode.DONE
+    return (
+        ExitCode.FAILED
+        if report.get("outages") or report.get("standstill") or (age is not None and age > STALE)
+        else ExitCode.DONE
+    )
 
 
 def _job_counts(session: Session) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def print_status(report: dict[str, Any], now: datetime) -> None:
         print_facts(
             {
                 "engine": as_text(report.get("engine")),
-                "master": f"pid {report['pid']}",
+                "master": report.get("standstill") or f"pid {report['pid']}",
                 "monitor": f"pid {monitor.get('pid')}, since {local_text(monitor.get('started'))}" if monitor else "",
                 "as of": _as_of(report.get("at"), now),
             }

@@ -73,6 +73,14 @@ def runs(pid: int, title: str) -> bool:
         return False
 
 
+def stands_still(pid: int) -> bool:
+    """Whether the process was stopped by a signal (SIGSTOP), or by a debugger: it answers nobody until it is let go on."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()

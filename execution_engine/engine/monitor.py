@@ -11,7 +11,7 @@ import selectors
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from execution_engine import events
@@ -119,6 +119,12 @@ class Monitor:
         place = machine.remember(self._accepted.place)
         known = {"engine": self._engine, "database": self._store.identity, "place": place}
         state.write(self._config.run_dir, state.ENGINE, known)
+
+    def _keep_memory(self) -> None:
+        """Somebody may have emptied the run directory: without it nobody would free what this engine leaves."""
+        if not (self._config.run_dir / state.ENGINE).exists() and not self._releases:
+            with suppress(OSError):  # the bulletin, which cannot be written either then, tells of it
+                self._remember()
 
     def _employ(self, crew: Crew) -> None:
         """From now on actors are forked from these servers, for the systems that they have loaded."""
@@ -332,6 +338,7 @@ class Monitor:
             self._last_beat = now
             self._master.send({"beat": True})
             self._wake.keep()
+            self._keep_memory()
         if self._bulletin.due():
             self._publish()
 

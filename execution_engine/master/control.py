@@ -126,7 +126,8 @@ def stop(config_file: Path, run_dir: Path, timeout: float) -> None:
     """
     pid = _running(config_file, run_dir)
     os.kill(pid, signal.SIGTERM)
-    if not _until(lambda: holder(run_dir) != pid, timeout):
+    if not _until(lambda: holder(run_dir) != pid or machine.stands_still(pid), timeout) or machine.stands_still(pid):
+        _refuse_if_it_stands_still(pid)
         raise DaemonError(
             f"the engine (pid {pid}) is still busy after {timeout:g} s; it ends when its actors have finished their batch"
         )
@@ -167,6 +168,7 @@ def reload(config_file: Path, run_dir: Path) -> None:
     Raises NotRunning; RunsElsewhere; ConfigError with all problems when it refused them and goes on with the old ones.
     """
     pid = _running(config_file, run_dir)
+    _refuse_if_it_stands_still(pid)
     asked = SystemClock().now()
     os.kill(pid, signal.SIGHUP)
 
@@ -184,7 +186,24 @@ def status(config_file: Path, run_dir: Path) -> dict[str, Any]:
     """What the engine tells of itself.  Raises NotRunning or RunsElsewhere."""
     pid = _running(config_file, run_dir)
     started = from_timestamp(psutil.Process(pid).create_time())
-    return {**state.of_engine(run_dir), "pid": pid, "host": socket.gethostname(), "started": started.isoformat()}
+    return {
+        **state.of_engine(run_dir),
+        "pid": pid,
+        "host": socket.gethostname(),
+        "started": started.isoformat(),
+        **_standstill(pid),
+    }
+
+
+def _refuse_if_it_stands_still(pid: int) -> None:
+    if machine.stands_still(pid):
+        raise DaemonError(f"{_standstill(pid)['standstill']}; what it was asked to do it does then")
+
+
+def _standstill(pid: int) -> dict[str, str]:
+    """Why the master answers nobody, if it does not."""
+    what = f"the master (pid {pid}) does not answer: it was stopped by a signal or a debugger; kill -CONT {pid} lets it go on"
+    return {"standstill": what} if machine.stands_still(pid) else {}
 
 
 def _running(config_file: Path, run_dir: Path) -> int:

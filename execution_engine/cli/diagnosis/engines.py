@@ -13,6 +13,7 @@ from execution_engine.cli.diagnosis.findings import Finding, Repair, number, pro
 from execution_engine.cli.diagnosis.patient import Patient
 from execution_engine.cli.diagnosis.repairs import bury
 from execution_engine.cli.output import dig, local_text
+from execution_engine.engine import machine
 from execution_engine.engine.bulletin import STALE
 from execution_engine.errors import NoSuchJob
 from execution_engine.master.elsewhere import RunsElsewhere, refuse_elsewhere
@@ -50,6 +51,9 @@ def here(patient: Patient) -> Iterator[Finding]:
             yield problem("engine", f"one of this configuration runs on {error.run_dir} (pid {error.pid})", error.advice)
             return
         yield warning("engine", "is not running: jobs wait", "execd start")
+        return
+    if machine.stands_still(pid):
+        yield problem("engine", f"the master (pid {pid}) does not answer: it was stopped by a signal", f"kill -CONT {pid}")
         return
     state = patient.state()
     age = _age(patient, state.get("at"))
