@@ -7,6 +7,8 @@ within `all_or_nothing()` and `Registry.renewed()` everything is as before if it
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from execution_engine.descriptors import kind_of, plain_content
 from execution_engine.errors import PluginError
@@ -23,6 +25,8 @@ from execution_engine.users import fault
 
 _ODD = ("a device", "a named pipe", "a socket")
 _PREFIX = "execd_plugins."
+_LONGEST_LOAD = 10.0
+"""Seconds that one file may take."""
 _T = TypeVar("_T")
 
 
@@ -116,6 +120,7 @@ def load_all(sources: Iterable[Source], kind: str) -> Loaded:
             if file.stem in names:
                 raise PluginError(f"{file}:1: {names[file.stem]} has the same name; rename one of them")
             names[file.stem] = file
+            _try_out(source, kind)
             load(source, kind)
         except PluginError as error:
             problems.append(str(error))
@@ -147,6 +152,42 @@ def load(source: Source, kind: str) -> ModuleType:
             sys.modules[name] = before
         raise PluginError(f"{file}:{_line(error, file)}: {_cause(error)}") from error
     return module
+
+
+def _try_out(source: Source, kind: str) -> None:
+    """Loads it in a process that is thrown away: one that hangs, or ends its process, would take the caller's with it.
+
+    Raises PluginError for these two alone.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _load_and_exit(source, kind)
+    watch = os.pidfd_open(pid)
+    try:
+        in_time = bool(select.select([watch], [], [], _LONGEST_LOAD)[0])
+    finally:
+        signal.pidfd_send_signal(watch, signal.SIGKILL)
+        os.close(watch)
+        _, status = os.waitpid(pid, 0)
+    if not in_time:
+        raise PluginError(f"{source.file}: is not loaded within {_LONGEST_LOAD:g} s: it hangs")
+    if status != 0:
+        code = os.waitstatus_to_exitcode(status)
+        how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+        raise PluginError(f"{source.file}: ends the process that loads it, {how}")
+
+
+def _load_and_exit(source: Source, kind: str) -> NoReturn:
+    code = 0
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        load(source, kind)
+    except PluginError:
+        code = 0  # the caller meets it too, and tells
+    finally:
+        os._exit(code)
 
 
 def trusted(path: Path) -> None:

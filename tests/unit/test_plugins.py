@@ -253,3 +253,19 @@ def test_a_pipe_or_a_device_is_no_plugin_and_not_waited_for(tmp_path: Path) -> N
         plugins.read(tmp_path / "pipe.py")
     with pytest.raises(PluginError, match="it is a device; give a file"):
         plugins.read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("import os; os._exit(3)", "with exit code 3"), ("import time; time.sleep(1000)", "it hangs")],
+)
+def test_a_plug_in_that_hangs_or_ends_the_process_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setattr(plugins, "_LONGEST_LOAD", 1.0)
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    loaded = plugins.load_all([plugins.Source(file, text.encode())], "rules")
+    assert loaded.files == ()
+    assert loaded.problems[0].startswith(f"{file}: ")
+    assert said in loaded.problems[0]
