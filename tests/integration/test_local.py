@@ -129,7 +129,7 @@ def test_two_hundred_jobs_at_once_all_end_each_with_its_own_code(site: JobSite) 
 @pytest.mark.parametrize(("slots", "words"), [(1, "1 slot"), (2, "2 slots")])
 def test_a_job_that_needs_more_cores_than_there_are_is_refused_for_good(tmp_path: Path, slots: int, words: str) -> None:
     site = JobSite(tmp_path, lambda context: local(context, slots=slots))
-    assert site.system.health().message == words
+    assert site.system.probe().message == words
     job = site.job(["true"], resources={"cores": 4})
     with pytest.raises(ExecutionSystemError, match=f"needs 4 cores, here has {words}$") as caught:
         site.system.run(job)
