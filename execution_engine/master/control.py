@@ -53,7 +53,22 @@ def start(config_file: Path, *, foreground: bool) -> int:
         _become_daemon(config, theirs)
     theirs.close()
     os.waitpid(child, 0)
-    return _ready(_answer(ours), config)
+    try:
+        return _ready(_answer(ours), config)
+    except KeyboardInterrupt:
+        _end_what_starts(config.run_dir)
+        raise
+
+
+def _end_what_starts(run_dir: Path) -> None:
+    """Who interrupts a start wants no engine.  The second signal has the master wait for nothing."""
+    pid = holder(run_dir)
+    if pid is None:
+        return
+    os.kill(pid, signal.SIGTERM)
+    if not _until(lambda: holder(run_dir) != pid, 1.0):
+        os.kill(pid, signal.SIGTERM)
+        _until(lambda: holder(run_dir) != pid, _END_TIMEOUT)
 
 
 def _run_here(config: Config) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+
+import psutil
 
 from execution_engine.engine import state
-from tests.support.engines import Engine, until
+from tests.support.engine_fixtures import MakeEngine
+from tests.support.engines import EXECD, Engine, until
 
 
 def test_a_master_that_stands_still_is_told_of_by_every_command(engine: Engine) -> None:
@@ -28,3 +32,17 @@ def test_what_an_engine_remembers_for_the_next_one_is_put_back(engine: Engine) -
     file.unlink()
     until(file.exists, "it is back")
     assert state.read(engine.config.run_dir, state.ENGINE) == before
+
+
+def test_a_start_that_is_interrupted_leaves_no_engine(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    rules = engine.directory / "routing_rules"
+    rules.mkdir(mode=0o700, exist_ok=True)
+    (rules / "slow.py").write_text("import time; time.sleep(1000)")
+    pid_file = engine.config.run_dir / "execd.pid"
+    with subprocess.Popen([*EXECD, "-c", str(engine.file), "start"], stderr=subprocess.DEVNULL) as start:
+        until(lambda: pid_file.exists() and pid_file.read_text(), "the master is there")
+        master = engine.master()
+        start.send_signal(signal.SIGINT)
+        assert start.wait(timeout=30) != 0
+    assert psutil.wait_procs([master], timeout=5)[1] == []
