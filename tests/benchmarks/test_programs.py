@@ -24,6 +24,8 @@ from tests.support.databases import GivenServer, MongoServer
 from tests.support.engines import ROOT, end_processes, until
 from tests.support.replica_set import ReplicaSet
 
+pytestmark = pytest.mark.timeout(240)
+
 SMALL = {
     "throughput": ["--jobs", "20", "--runs", "2", "--notify"],
     "latency": ["--jobs", "2", "--runs", "1", "--rest", "0.1"],
@@ -48,7 +50,7 @@ def start(directory: Path, *words: str) -> subprocess.Popen[bytes]:
 def test_a_benchmark_writes_every_value_of_every_run_and_leaves_nothing(name: str, short_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     with start(short_dir, name, *SMALL[name], "--json", str(file)) as process:
-        said, _ = process.communicate(timeout=90)
+        said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said.decode()
     content = json.loads(file.read_text())
     runs = int(SMALL[name][SMALL[name].index("--runs") + 1])
@@ -65,7 +67,7 @@ def test_the_databases_are_measured_side_by_side_and_their_servers_ended(
 ) -> None:
     file = tmp_path / "figures.json"
     with start(short_dir, "databases", "--jobs", "20", "--runs", "1", "--json", str(file)) as process:
-        said, _ = process.communicate(timeout=110)
+        said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said.decode()
     figures = {(figure["group"], figure["name"]): figure["values"][0] for figure in json.loads(file.read_text())["figures"]}
     assert figures["MongoDB", "requests to the server"] > figures["embedded", "requests to the server"] == 0
