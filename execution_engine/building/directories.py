@@ -6,8 +6,6 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from execution_engine.errors import BuildError
@@ -19,13 +17,19 @@ _NOT_PLAIN = frozenset({errno.ENOTDIR, errno.ELOOP})
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM})
 
 
-@contextmanager
-def opened(descriptor: int) -> Iterator[int]:
-    """The descriptor, which is closed at the end."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class opened:
+    """In a `with` block: the descriptor, which is closed at the end."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def open_directory(parent: int, name: str | bytes) -> int:

@@ -49,7 +49,7 @@ def build(
             raise BuildError("; ".join(problems))
         script = job_script(job, directory, surroundings).encode("utf-8", "surrogateescape")
         steps = [
-            f"{(clock or SystemClock()).now().isoformat()} job {job.safe_id}, attempt {job.attempt}, by process {os.getpid()}"
+            f"{(clock or SystemClock()).now().isoformat()} job {directory.name}, attempt {job.attempt}, by process {os.getpid()}"
         ]
         began = time.perf_counter()
         with opened(open_shard(directory.parent, config.jobs_dir)) as shard:
@@ -67,7 +67,8 @@ def build(
 
 def directory_of(job: Job, jobs_dir: Path) -> Path:
     """Where the job's directory is, or will be: `jobs_dir/<project>/<shard>/<id>`."""
-    return jobs_dir / f"{job.directory_name}/{shard_of(job.safe_id)}/{job.safe_id}"
+    name = job.safe_id
+    return jobs_dir / f"{job.directory_name}/{shard_of(name)}/{name}"
 
 
 def shard_of(name: str) -> str:
