@@ -195,11 +195,12 @@ class Actor(ABC):
         self.note(files=asked_at)
 
     def look_at_place(self) -> None:
-        """Raises FilesAway when `jobs_dir` is not the directory that it was: what is missing there is lost to nobody."""
-        asked_at = self.clock.monotonic()
+        """Raises FilesAway when `jobs_dir` is not the directory that it was: what is missing there is lost to nobody.
+
+        That it is proves little: a file system that hangs may answer so much from memory.
+        """
         if (why := file_system.elsewhere(self.site.config.jobs_dir, self.site.jobs_dir)) is not None:
             raise FilesAway(why)
-        self.note(files=asked_at)
 
     # --- claims and changes
 

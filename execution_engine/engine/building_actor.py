@@ -93,6 +93,8 @@ class BuildingActor(Actor):
 
     def _hand_on(self, changes: list[Change]) -> None:
         self.apply(changes)
+        if any(change.status is Status.TO_BE_SUBMITTED for change in changes):
+            self.note(files=self.turn_began)  # they were made there
         if changes:
             self.tell(did=self._summary(changes))
 

@@ -70,7 +70,7 @@ class Channel:
     def receive_with_fd(self) -> tuple[Message | None, int | None]:
         """As `receive`, with the file descriptor that came along."""
         try:
-            size, ancillary, _flags, _address = self._socket.recvmsg_into([_buffer], socket.CMSG_LEN(_INT_SIZE))
+            size, ancillary = self._read()
         except (BlockingIOError, InterruptedError):
             return None, None
         except ConnectionError:
@@ -82,6 +82,13 @@ class Channel:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds.frombytes(payload[:_INT_SIZE])
         return json.loads(_buffer[:size]), (fds[0] if fds else None)
+
+    def _read(self) -> tuple[int, list[tuple[int, int, bytes]]]:
+        try:
+            return self._socket.recvmsg_into([_buffer], socket.CMSG_LEN(_INT_SIZE))[:2]
+        except ConnectionResetError:
+            # The other end went without reading all that it was sent; the kernel tells that once, before its last words.
+            return self._socket.recvmsg_into([_buffer], socket.CMSG_LEN(_INT_SIZE))[:2]
 
     def close(self) -> None:
         self._socket.close()

@@ -116,5 +116,5 @@ def test_an_examination_of_files_that_hang_has_a_deadline_and_the_others_are_tol
     assert found["run_dir"] == str(engine.config.run_dir)
     assert "slots" in found["execution system here"]
     if command == "doctor":
-        assert found["file clock"] == "no answer within 5 s"
+        assert found["clock of jobs dir"] == "no answer within 5 s"
         assert "is not running" in found["engine"]

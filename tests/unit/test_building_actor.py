@@ -196,7 +196,7 @@ def test_what_is_built_is_handed_on_before_all_is(
     actor.store.insert([a_job() for _ in range(20)])
     assert actor.run() == 0
     assert left[0] == 20
-    assert left[10] < 12, "stored as it goes"
+    assert left[10] <= 20 - 10 + 3, "stored as it goes: what is built in 50 ms at most is not stored yet"
 
 
 def test_a_fault_that_only_one_job_meets_is_charged_to_it_alone(
